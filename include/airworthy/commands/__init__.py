@@ -1,0 +1,1 @@
+"""The commands of ``airworthy``, by what they are about."""

@@ -1,0 +1,76 @@
+"""Commands that run one stage in this process, as the DAGs do: for development, and for a day without Airflow."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from airworthy.commands.output import UseCaseName, Why, run_name, say, show_record, use_case
+
+Day = Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for function in (ingest, features, train, deliver, monitor):
+        app.command(function.__name__)(function)
+
+
+def ingest(name: UseCaseName, day: Day) -> None:
+    """Take one landed interval: validate it, publish what is clean."""
+    from airworthy.ingest import ingest_interval
+    from airworthy.intervals import Interval
+
+    show_record(ingest_interval(use_case(name), Interval.of(day), run=run_name()))
+
+
+def features(name: UseCaseName) -> None:
+    """Build every feature interval that is behind its inputs, and publish the newest values online."""
+    from airworthy.features import catch_up
+
+    show_record(catch_up(use_case(name), run=run_name()))
+
+
+def train(
+    name: UseCaseName,
+    why: Why = "asked for by hand",
+    candidate_only: Annotated[
+        bool, typer.Option("--candidate-only", help="Judge it, but do not make it a challenger.")
+    ] = False,
+) -> None:
+    """Fit a candidate, judge it, and register it as challenger when it passes."""
+    from airworthy.evaluation import judge
+    from airworthy.registry import register
+    from airworthy.training import build_training_set, fit
+
+    case, run = use_case(name), run_name()
+    training_set = build_training_set(case, run=run)
+    say(f"training set {training_set.digest[:12]}: {training_set.train_rows} rows, holdout {training_set.holdout_rows}")
+    candidate = fit(case, training_set, run=run)
+    say(f"candidate {candidate.model_digest[:12]}, MLflow run {candidate.run_id}")
+    verdict = judge(
+        case, candidate, causes={run: {"cause": "on_demand", "evidence": {"reason": why}, "requested_by": run}}
+    )
+    say(f"{verdict.decision}: {verdict.summary}")
+    if verdict.decision == "pass" and not candidate_only:
+        show_record(register(case, candidate, verdict))
+
+
+def deliver(name: UseCaseName) -> None:
+    """Try the newest challenger in staging and make it champion."""
+    from airworthy.delivery import deliver as deliver_stage
+
+    show_record(deliver_stage(use_case(name), run=run_name()))
+
+
+def monitor(
+    name: UseCaseName,
+    last_day: Day,
+    days: Annotated[int, typer.Option("--days", min=1, help="Length of the window.")] = 7,
+) -> None:
+    """Look at the predictions of a window, and ask for a training when the rules say so."""
+    from airworthy.intervals import Interval
+    from airworthy.monitoring import monitor as monitor_stage
+
+    show_record(monitor_stage(use_case(name), Interval.of(last_day), days, run=run_name()))

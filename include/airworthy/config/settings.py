@@ -1,0 +1,129 @@
+"""Where things are and how to reach them: the environment, read once, frozen.
+
+Every setting is an environment variable ``AIRWORTHY_<NAME>``. The defaults are the embedded platform under
+``var/``; production gives URLs instead. No stage branches on which of the two it is.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from airworthy.errors import ConfigurationError
+
+PROJECT_ROOT = Path(os.environ.get("AIRWORTHY_PROJECT_ROOT", Path(__file__).resolve().parents[3]))
+
+
+class Settings(BaseSettings):
+    """The platform's settings.
+
+    Attributes:
+        env: ``dev``, ``staging`` or ``prod``; prefix of MLflow experiments and registered models.
+        var: Folder of everything that running makes.
+        use_cases: Import paths of the use-case packages, comma-separated.
+        lake_url, landing_url, release_url, docs_url: Folders or object-store URLs.
+        ledger_dsn: SQLAlchemy URL of the platform's own database.
+        feast_registry_dsn: SQLAlchemy URL of Feast's registry.
+        online_host, online_port, online_database, online_user, online_password: Feast's online store.
+        mlflow_url: Tracking server. ``mlflow_timeout``: seconds that a stage waits for it.
+        service_url: Prediction service. ``service_instance``: name of this replica.
+        mlflow_public_url, service_public_url: The same two as people's browsers reach them, for links; by default no
+            other addresses.
+        service_host, service_port: Where the service binds. ``service_workers``: processes that answer there.
+        service_api_key: Needed in the header ``X-API-Key`` of each request when set.
+        airflow_url: Airflow's UI and REST API.
+        clock: ``wall``, or ``replay``: data time then comes from the ledger.
+        spool: Folder of the prediction service's append-only log (local disk).
+        who: Name written into the promotion log for actions of this process.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="AIRWORTHY_", frozen=True, extra="ignore")
+
+    env: Literal["dev", "staging", "prod"] = "dev"
+    var: Path = PROJECT_ROOT / "var"
+    use_cases: str = "use_cases.flight_delays"
+    lake_url: str = ""
+    landing_url: str = ""
+    release_url: str = ""
+    docs_url: str = ""
+    ledger_dsn: str = ""
+    feast_registry_dsn: str = ""
+    online_host: str = ""
+    online_port: int = 5432
+    online_database: str = "online"
+    online_user: str = "postgres"
+    online_password: SecretStr = SecretStr("")
+    mlflow_url: str = "http://127.0.0.1:5500"
+    mlflow_timeout: float = 30.0
+    service_url: str = "http://127.0.0.1:8500"
+    service_host: str = "127.0.0.1"
+    service_port: int = 8500
+    service_workers: int = Field(default=1, ge=1, le=64)
+    service_instance: str = "local"
+    service_api_key: SecretStr | None = None
+    mlflow_public_url: str = ""
+    service_public_url: str = ""
+    airflow_url: str = "http://127.0.0.1:8580"
+    reports_url: str = "http://127.0.0.1:8501"
+    clock: Literal["wall", "replay"] = "replay"
+    spool: Path = Path()
+    who: str = "airworthy"
+    expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"
+    lock_file: Path = PROJECT_ROOT / "uv.lock"
+    delivery_load_requests: int = Field(default=200, ge=1)
+
+    @field_validator("var", "spool", "expectations", "lock_file", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path if path == Path() else path.absolute()
+
+    def __init__(self, **values: object) -> None:
+        super().__init__(**values)  # type: ignore[arg-type]
+        # Defaults that hang on ``var``: the embedded platform keeps everything in that one folder.
+        socket = f"host={self.socket_dir}"
+        for name, value in {
+            "lake_url": str(self.var / "lake"),
+            "landing_url": str(self.var / "landing"),
+            "release_url": str(self.var / "releases"),
+            "docs_url": str(self.var / "reports"),
+            "ledger_dsn": f"postgresql+psycopg://postgres@/ledger?{socket}",
+            "feast_registry_dsn": f"postgresql+psycopg://postgres@/feast?{socket}",
+            "online_host": str(self.socket_dir),
+            "mlflow_public_url": self.mlflow_url,
+            "service_public_url": self.service_url,
+        }.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+        if self.spool == Path():
+            object.__setattr__(self, "spool", self.var / "spool")
+
+    @property
+    def socket_dir(self) -> Path:
+        """Folder of the embedded PostgreSQL's Unix socket; its path is limited to 107 bytes by the system."""
+        pointer = self.var / "postgres.socket"
+        return Path(pointer.read_text().strip()) if pointer.exists() else self.var / "pg"
+
+    def model_name(self, use_case: str) -> str:
+        """Name of the registered model and of the experiment in MLflow: ``<env>.<use_case>``."""
+        return f"{self.env}.{use_case}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read from the environment once.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the environment's AIRWORTHY_* variables cannot be used: {error}",
+            next_step="correct the variable named above",
+        ) from error

@@ -1,0 +1,111 @@
+"""A load test over HTTP: some connections, kept alive, each asking one request after the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+CONNECTIONS = 4
+WARM_UP = 5
+TIMEOUT_S = 10.0
+
+
+@dataclass
+class Load:
+    """What a load test measured.
+
+    Attributes:
+        seconds: Latency of each answered request, the first of each connection left out (they warm).
+        answers: The answers' predictions, all of them.
+        errors: Requests without a good answer, in words.
+        elapsed: Seconds for all of it.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    elapsed: float = 0.0
+
+    def percentile_ms(self, share: float) -> float:
+        """The latency in milliseconds that a share of the requests did not exceed; infinite without requests."""
+        ordered = sorted(self.seconds)
+        if not ordered:
+            return float("inf")
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 3)
+
+    def figures(self) -> dict[str, float]:
+        """``requests``, ``errors``, ``p50_ms``, ``p99_ms`` and ``qps``."""
+        return {
+            "requests": float(len(self.answers) + len(self.errors)),
+            "errors": float(len(self.errors)),
+            "p50_ms": self.percentile_ms(0.50),
+            "p99_ms": self.percentile_ms(0.99),
+            "qps": round(len(self.answers) / self.elapsed, 1) if self.elapsed else 0.0,
+        }
+
+
+def run(
+    url: str,
+    body: dict[str, Any],
+    requests: int,
+    *,
+    headers: dict[str, str] | None = None,
+    connections: int = CONNECTIONS,
+) -> Load:
+    """Ask ``/predict`` of a service so many times.
+
+    Args:
+        url: The service.
+        body: One request.
+        requests: How many that are measured; each connection asks a few more before, to warm.
+        headers: Such as the API key.
+        connections: How many ask at the same time.
+    """
+    load, lock = Load(), threading.Lock()
+    tickets = iter(range(requests))
+
+    def take() -> Iterator[bool]:
+        for _ in range(WARM_UP):
+            yield False
+        while True:
+            with lock:
+                if next(tickets, None) is None:
+                    return
+            yield True
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+            for measured in take():
+                _one(client, body, load, lock, measured=measured)
+
+    threads = [threading.Thread(target=ask, name=f"load-{i}") for i in range(connections)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    load.elapsed = time.perf_counter() - started
+    return load
+
+
+def _one(client: httpx.Client, body: dict[str, Any], load: Load, lock: threading.Lock, *, measured: bool) -> None:
+    started = time.perf_counter()
+    try:
+        response = client.post("/predict", json=body)
+        seconds = time.perf_counter() - started
+        predictions = response.json()["predictions"] if response.status_code == 200 else None
+        problem = None if predictions else f"status {response.status_code}: {response.text[:200]}"
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        seconds, predictions, problem = 0.0, None, f"{type(error).__name__}: {error}"
+    with lock:
+        if predictions:
+            load.answers.extend(predictions)
+            if measured:
+                load.seconds.append(seconds)
+        else:
+            load.errors.append(str(problem))

@@ -1,0 +1,147 @@
+"""Back to a release that really served before, by the promotion log."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from airworthy import registry
+from airworthy.config import UseCase
+from airworthy.delivery.deliver import reconcile_aliases, wait_for_workers
+from airworthy.errors import AirworthyError, NoChampionError, ServiceUnavailableError
+from airworthy.ledger import promotions
+from airworthy.ledger.clock import data_now
+from airworthy.ledger.models import Promotion
+from airworthy.records import Record
+
+
+class RollbackError(AirworthyError):
+    """Raised when there is no such release to go back to."""
+
+
+class Candidate(Record):
+    """A release that served before.
+
+    Attributes:
+        digest: The release.
+        version: Version of the registered model.
+        generation: When it last became champion, in the promotion log.
+        served_from: The same in wall time, UTC.
+        withdrawn: It was itself rolled back from, so that it is not the default.
+    """
+
+    digest: str
+    version: int | None
+    generation: int
+    served_from: datetime
+    withdrawn: bool
+
+
+class RollbackOutcome(Record):
+    """A rollback that every live worker has followed: from which release to which, and its seconds."""
+
+    use_case: str
+    from_digest: str
+    to_digest: str
+    generation: int
+    seconds: float
+    workers: int
+    note: str = ""
+
+
+def candidates(use_case: UseCase) -> list[Candidate]:
+    """Releases that really served before, the newest first, without the present champion.
+
+    A release that the workers could not load (its delivery was undone) is in the promotion log, but never served.
+    """
+    rows = promotions.promotion_log(use_case.name)
+    if not rows:
+        return []
+    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state != "refused"}
+    standing = _standing(rows)
+    newest = {row.to_digest: row for row in rows}
+    return [
+        Candidate(
+            digest=row.to_digest, version=good[row.to_digest].version, generation=row.generation, served_from=row.at,
+            withdrawn=row.to_digest not in standing,
+        )
+        for row in sorted(newest.values(), key=lambda r: -r.generation)
+        if row.to_digest != rows[-1].to_digest and row.to_digest in good
+    ]  # fmt: skip
+
+
+def rollback(use_case: UseCase, *, to: str | None = None, who: str, why: str) -> RollbackOutcome:
+    """Make a release champion that was champion before, and wait until every live worker answers with it.
+
+    Args:
+        use_case: The use case.
+        to: First digits of its digest; None for the one that served before the present champion.
+        who: Who asks for it, for the promotion log.
+        why: The reason, for the promotion log.
+
+    Raises:
+        NoChampionError: nothing was ever promoted.
+        RollbackError: nothing to go back to, or ``to`` fits none or several; the message names the choices.
+        ReleaseError: the release does not load; nothing was changed.
+        StaleVerdictError: the champion changed meanwhile; nothing was changed.
+        ServiceUnavailableError: the log is switched, but some worker did not follow in time.
+    """
+    started = time.perf_counter()
+    current = promotions.champion(use_case.name)
+    if current is None:
+        raise NoChampionError(
+            f"{use_case.name} has no champion", next_step="deliver a release first: there is nothing to roll back from"
+        )
+    choice = _choose(use_case, to)
+    registry.load(choice.digest)
+    champion = promotions.promote(
+        use_case.name, choice.digest, expected=current.digest, action="rollback", verdict_id=None, who=who, why=why,
+        data_time=data_now(use_case),
+    )  # fmt: skip
+    behind, figures = (
+        wait_for_workers(use_case, champion.generation) if promotions.live_workers(use_case.name) else ([], {})
+    )
+    seconds = round(time.perf_counter() - started, 3)
+    if behind:
+        raise ServiceUnavailableError(
+            f"the promotion log is at generation {champion.generation}, but {len(behind)} workers are not: "
+            + "; ".join(f"{w.instance}/{w.pid}: {w.error or 'no error reported'}" for w in behind[:3]),
+            next_step="restart those workers: they load the champion when they start",
+        )
+    return RollbackOutcome(
+        use_case=use_case.name, from_digest=current.digest, to_digest=choice.digest, generation=champion.generation,
+        seconds=seconds, workers=int(figures.get("workers", 0)), note=reconcile_aliases(use_case).removeprefix("; "),
+    )  # fmt: skip
+
+
+def _standing(rows: list[Promotion]) -> list[str]:
+    """Champions not rolled back from, oldest first: a rollback takes away what came after the release it goes to."""
+    standing: list[str] = []
+    for row in rows:
+        if row.action == "rollback" and row.to_digest in standing:
+            del standing[standing.index(row.to_digest) + 1 :]
+        else:
+            standing = [d for d in standing if d != row.to_digest] + [row.to_digest]
+    return standing
+
+
+def _choose(use_case: UseCase, to: str | None) -> Candidate:
+    known = candidates(use_case)
+    fitting = [c for c in known if (c.digest.startswith(to) if to else not c.withdrawn)]
+    choices = (
+        ", ".join(f"{c.digest[:12]} (v{c.version})" + (" withdrawn" if c.withdrawn else "") for c in known[:5])
+        or "none"
+    )
+    if to and len(fitting) > 1:
+        raise RollbackError(
+            f"{to!r} fits {len(fitting)} releases",
+            next_step=f"give more digits; releases that served before: {choices}",
+        )
+    if not fitting:
+        what = (
+            f"no release {to!r} of {use_case.name} served before"
+            if to
+            else f"{use_case.name} has nothing to roll back to"
+        )
+        raise RollbackError(what, next_step=f"releases that served before: {choices}; name one with its first digits")
+    return fitting[0]

@@ -1,0 +1,63 @@
+"""Features: one definition each, for the tables, the point-in-time join, the pushes and the online lookup.
+
+The names are resolved when they are used: a use case's ``features.py`` imports ``airworthy.features.definitions``, and
+must not pay for Feast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airworthy.features.catalog import feature_columns, feature_digest, table_schemas, views
+    from airworthy.features.catchup import catch_up
+    from airworthy.features.feast_repo import apply, close, repo_config, store
+    from airworthy.features.history import data_versions, historical
+    from airworthy.features.online import FeatureVector, OnlineFeatures
+    from airworthy.features.publish import publish_online
+    from airworthy.features.pushing import PushOutcome, push
+
+__all__ = [
+    "FeatureVector",
+    "OnlineFeatures",
+    "PushOutcome",
+    "apply",
+    "catch_up",
+    "close",
+    "data_versions",
+    "feature_columns",
+    "feature_digest",
+    "historical",
+    "publish_online",
+    "push",
+    "repo_config",
+    "store",
+    "table_schemas",
+    "views",
+]
+
+_HOME = {
+    "FeatureVector": "online",
+    "OnlineFeatures": "online",
+    "PushOutcome": "pushing",
+    "apply": "feast_repo",
+    "catch_up": "catchup",
+    "close": "feast_repo",
+    "data_versions": "history",
+    "feature_columns": "catalog",
+    "feature_digest": "catalog",
+    "historical": "history",
+    "publish_online": "publish",
+    "push": "pushing",
+    "repo_config": "feast_repo",
+    "store": "feast_repo",
+    "table_schemas": "catalog",
+    "views": "catalog",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

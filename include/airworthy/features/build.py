@@ -1,0 +1,142 @@
+"""Building feature intervals: one columnar pass over the clean tables for a range of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from airworthy.config import UseCase
+from airworthy.errors import ConfigurationError
+from airworthy.features.catalog import SPINE, SPINE_ARROW, CompiledView, relation
+from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
+from airworthy.features.duck import quote, session
+from airworthy.intervals import Interval, days, utc
+from airworthy.lake import tables
+from airworthy.lake.tables import INTERVAL
+
+
+def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]) -> dict[str, pa.Table]:
+    """The rows of a feature table for a range of intervals.
+
+    Args:
+        use_case: The use case.
+        compiled: The view.
+        intervals: Sorted, without a gap.
+
+    Returns:
+        Rows by interval key, without the column ``interval``; an interval without rows has an empty table.
+
+    Raises:
+        ConfigurationError: the definition gives a row outside of its interval, or fails.
+    """
+    first, last = intervals[0].shift(-compiled.view.lookback_days), intervals[-1]
+    with session() as connection:
+        for source in compiled.view.sources:
+            _register(connection, relation(source), tables.dataset(use_case.table("clean", source)), first, last)
+        connection.register(SPINE, _spine(connection, use_case, compiled, intervals))
+        rows = run(connection, compiled)
+    return _split(rows, compiled, intervals)
+
+
+def run(connection: duckdb.DuckDBPyConnection, compiled: CompiledView) -> pa.Table:
+    """Run a view's SQL on the relations that are registered, and check what it gives.
+
+    Raises:
+        ConfigurationError: a row lies outside of its interval, or the SQL fails; the message names the view.
+    """
+    order = ", ".join(quote(name) for name in (INTERVAL, *compiled.keys, EVENT_TIME, AVAILABLE_AT))
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE built AS {compiled.sql}")
+        outside = connection.sql(_OUTSIDE).to_arrow_table().to_pylist()
+        rows = connection.sql(f"SELECT * FROM built ORDER BY {order}").to_arrow_table()  # noqa: S608 - quoted names
+    except duckdb.Error as error:
+        raise ConfigurationError(
+            f"feature view {compiled.name} cannot be computed: {error}", next_step="correct its build function"
+        ) from error
+    if outside:
+        raise ConfigurationError(
+            f"feature view {compiled.name} gives a row outside of its interval: "
+            + ", ".join(f"{name} {value}" for name, value in outside[0].items()),
+            next_step="a row built for an interval carries its key, and an event time from its start to its end",
+        )
+    return rows
+
+
+_OUTSIDE = f"""
+    SELECT b.{INTERVAL}, b.{EVENT_TIME}, b.{AVAILABLE_AT}
+    FROM built b LEFT JOIN {SPINE} s ON b.{INTERVAL} = s.{INTERVAL}
+    WHERE (b.{EVENT_TIME} BETWEEN s.start AND s."end" AND b.{AVAILABLE_AT} IS NOT NULL) IS NOT TRUE LIMIT 1
+"""  # noqa: S608 - our own names
+
+
+def spine(
+    use_case: UseCase,
+    compiled: CompiledView,
+    intervals: Sequence[Interval],
+    known: Mapping[str, datetime] | None = None,
+) -> pa.Table:
+    """The spine: one row for each interval, with the time at which all that it is built from is known.
+
+    Args:
+        use_case: The use case.
+        compiled: The view, with its sources.
+        intervals: The intervals to build.
+        known: Newest ``available_at`` of the rows that each interval (key) sees; corrections are later than declared.
+    """
+    rows = []
+    for interval in intervals:
+        moments = [declared(use_case, s, interval) for s in compiled.view.sources]
+        if known and interval.key in known:
+            moments.append(known[interval.key])
+        available = max(moments)
+        rows.append({INTERVAL: interval.key, "start": interval.start, "end": interval.end, AVAILABLE_AT: available})
+    return pa.Table.from_pylist(rows, schema=SPINE_ARROW)
+
+
+def declared(use_case: UseCase, name: str, interval: Interval) -> datetime:
+    """When a source's interval is known at the earliest, by what its specification declares."""
+    source = use_case.sources[name]
+    observed = interval.start if source.observed == "interval_start" else interval.end
+    return utc(observed) + source.lag
+
+
+def _register(
+    connection: duckdb.DuckDBPyConnection, name: str, dataset: ds.Dataset, first: Interval, last: Interval
+) -> None:
+    # DuckDB hands the condition down to Arrow, which then opens only the files of these intervals.
+    connection.register(f"all_{name}", dataset)
+    connection.execute(
+        f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {quote(f'all_{name}')} "  # noqa: S608 - quoted names
+        f"WHERE {INTERVAL} >= '{first.key}' AND {INTERVAL} <= '{last.key}'"
+    )
+
+
+def _spine(
+    connection: duckdb.DuckDBPyConnection, use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]
+) -> pa.Table:
+    newest: dict[str, datetime] = {}
+    for source in compiled.view.sources:
+        query = f"SELECT {INTERVAL}, max({AVAILABLE_AT}) AS moment FROM {quote(relation(source))} GROUP BY ALL"  # noqa: S608
+        for row in connection.sql(query).to_arrow_table().to_pylist():
+            newest[row[INTERVAL]] = max(newest.get(row[INTERVAL], row["moment"]), row["moment"])
+    # A correction of yesterday is part of every window that holds yesterday, and was not known before it came.
+    known = {}
+    for interval in intervals:
+        window = days(interval.shift(-compiled.view.lookback_days), interval)
+        if moments := [newest[i.key] for i in window if i.key in newest]:
+            known[interval.key] = max(moments)
+    return spine(use_case, compiled, intervals, known)
+
+
+def _split(rows: pa.Table, compiled: CompiledView, intervals: Sequence[Interval]) -> dict[str, pa.Table]:
+    keys = [interval.key for interval in intervals]
+    column = rows[INTERVAL].to_numpy(zero_copy_only=False).astype(str)
+    starts = np.searchsorted(column, keys, side="left")
+    ends = np.searchsorted(column, keys, side="right")
+    plain = rows.select(compiled.schema.names).cast(compiled.schema)
+    return {k: plain.slice(int(a), int(b - a)) for k, a, b in zip(keys, starts, ends, strict=True)}

@@ -1,0 +1,138 @@
+"""Features catch up: an interval is built when the ledger says that its inputs are newer than its output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from airworthy.config import UseCase
+from airworthy.features.build import build
+from airworthy.features.catalog import Catalog, CompiledView, catalog
+from airworthy.intervals import Interval, contiguous, days
+from airworthy.lake import tables
+from airworthy.ledger import commits
+from airworthy.ledger.database import exclusive
+from airworthy.ledger.models import Commit
+from airworthy.records import CatchUpOutcome
+
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a view needs.
+
+    Attributes:
+        inputs: Digest of what an interval is made from, by the key of each interval to build, in order.
+        waiting: Keys that are behind but see an interval that is landed and not decided yet.
+    """
+
+    inputs: dict[str, str]
+    waiting: tuple[str, ...]
+
+
+def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
+    """Build every feature interval whose inputs are newer than its output, then publish the newest values online.
+
+    One builder works at a time; a second one waits and then finds nothing to do. All intervals of a range are built
+    in one pass and published in one commit. An interval waits while it, or one that it looks back on, is landed but
+    neither published nor rejected: a rolling window is never built over a hole that is about to be filled.
+
+    Args:
+        use_case: The use case.
+        run: Who does it, for the claim: the Airflow run, a command.
+
+    Raises:
+        ConfigurationError: a table was never created, the features are not registered, or a definition fails.
+        SupersededError: a newer claim exists (a builder whose lock was lost): nothing more was published.
+    """
+    from airworthy.features.publish import publish_online
+
+    with exclusive("features", use_case.name):
+        compiled = catalog(use_case)
+        built: dict[str, int] = {}
+        rows: dict[str, int] = {}
+        waiting: set[str] = set()
+        for view, plan in plans(use_case, compiled):
+            built[view.name], rows[view.name] = _build(use_case, view, plan, run)
+            waiting.update(plan.waiting)
+        online = publish_online(use_case)
+    return CatchUpOutcome(
+        use_case=use_case.name, built=built, rows=rows, online=online, waiting=tuple(sorted(waiting)),
+        reason=_reason(built, online, waiting),
+    )  # fmt: skip
+
+
+def plans(use_case: UseCase, compiled: Catalog) -> list[tuple[CompiledView, Plan]]:
+    """What each view needs now, by the ledger and the landing zone; reads no table."""
+    from airworthy.lake.landing import landed_digests
+
+    # Landed first: what is decided in between is then built, never taken for undecided.
+    landed = set(landed_digests(use_case))
+    decided = set(commits.decided_intervals(use_case.name))
+    sources = {name for view in compiled.views for name in view.view.sources}
+    clean = {name: commits.newest_commits(use_case.table("clean", name)) for name in sources}
+    undecided = landed - decided
+    return [(v, plan(v, {s: clean[s] for s in v.view.sources}, undecided, decided)) for v in compiled.views]
+
+
+def plan(view: CompiledView, clean: Mapping[str, Mapping[str, Commit]], undecided: set[str], decided: set[str]) -> Plan:
+    """What one view needs.
+
+    Args:
+        view: The view.
+        clean: Newest commit by interval key, of each of its sources' clean tables.
+        undecided: Keys of intervals that are landed, and neither published nor rejected.
+        decided: Keys of intervals that are. A rejected one is a hole that the features after it are built with.
+    """
+    own = commits.newest_commits(view.table)
+    published = {key for source in clean.values() for key in source}
+    inputs, waiting = {}, []
+    for key in sorted(published | decided | undecided):
+        interval = Interval.of(key)
+        window = [i.key for i in days(interval.shift(-view.view.lookback_days), interval)]
+        if not any(k in published for k in window) and key not in undecided:
+            continue  # nothing that it could be made from: a snapshot that came once is not built for every day
+        digest = _inputs(view, clean, window)
+        if key in own and own[key].inputs == digest:
+            continue
+        if any(k in undecided for k in window):
+            waiting.append(key)
+        else:
+            inputs[key] = digest
+    return Plan(inputs, tuple(waiting))
+
+
+def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, Commit]], window: list[str]) -> str:
+    parts = [
+        [source, key, clean[source][key].digest if key in clean[source] else MISSING]
+        for source in sorted(clean)
+        for key in window
+    ]
+    return hashlib.sha256(json.dumps([view.digest, parts]).encode()).hexdigest()
+
+
+def _build(use_case: UseCase, view: CompiledView, plan: Plan, run: str) -> tuple[int, int]:
+    if not plan.inputs:
+        return 0, 0
+    resource, total = view.table, 0
+    token = commits.claim(resource, run)
+    for first, last in contiguous([Interval.of(key) for key in plan.inputs]):
+        parts = build(use_case, view, list(days(first, last)))
+        refs = tables.publish(view.table, parts, resource=resource, token=token, inputs=plan.inputs)
+        total += sum(ref.rows for ref in refs)
+    return len(plan.inputs), total
+
+
+def _reason(built: dict[str, int], online: dict[str, int], waiting: set[str]) -> str:
+    parts = []
+    if any(built.values()):
+        parts.append("built " + ", ".join(f"{n} intervals of {view}" for view, n in built.items() if n))
+    if any(online.values()):
+        parts.append(f"{sum(online.values())} values published online")
+    if waiting:
+        first = min(waiting)
+        parts.append(f"{len(waiting)} intervals wait for one that is landed and not ingested yet, the first is {first}")
+    return "; ".join(parts) or "features are up to date"

@@ -1,0 +1,9 @@
+"""Ingest: landed files -> raw, clean and quarantine tables, one interval at a time."""
+
+from airworthy.ingest.cleaning import clean_rows
+from airworthy.ingest.interval import RowsLostError, ingest_interval
+from airworthy.ingest.parse import parse_rows
+from airworthy.ingest.reconcile import arrivals, wakes
+from airworthy.ingest.schemas import table_schemas
+
+__all__ = ["RowsLostError", "arrivals", "clean_rows", "ingest_interval", "parse_rows", "table_schemas", "wakes"]

@@ -1,0 +1,209 @@
+"""One interval from the landing zone to the raw, clean and quarantine tables: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from airworthy.config import UseCase
+from airworthy.errors import AirworthyError, CheckFailure, DataRejectedError, NotLandedError
+from airworthy.ingest.cleaning import as_correction
+from airworthy.ingest.prepare import Prepared, prepare
+from airworthy.intervals import Interval
+from airworthy.lake import landing, quarantine, tables
+from airworthy.lake.landing import Landed
+from airworthy.ledger import commits
+from airworthy.ledger.clock import data_now
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import IngestedInterval, Validation
+from airworthy.records import IngestOutcome, PartitionRef, ValidationReport
+from airworthy.validation import write_data_docs
+
+NEXT_AFTER_REJECTION = (
+    "land a corrected file with its manifest (it is then taken by itself); see the reason beside the file in {folder}"
+)
+
+
+class RowsLostError(AirworthyError):
+    """Raised when rows in are not clean + quarantine: a defect of the platform, caught before anything is published."""
+
+
+def ingest_interval(use_case: UseCase, interval: Interval, *, run: str) -> IngestOutcome:
+    """Publish what is landed for an interval; safe to call twice, late, or many times at once.
+
+    Args:
+        use_case: The use case.
+        interval: The interval.
+        run: Who asks (the Airflow run or a command), for the ledger.
+
+    Returns:
+        ``published``, or ``already`` when these very files were published before.
+
+    Raises:
+        NotLandedError: a required source has no manifest.
+        DataRejectedError: the files cannot be published; the interval is recorded as rejected and the files are in
+            quarantine. Until something is landed again, this is raised again at once.
+        SupersededError: a newer call took over; nothing was published after that.
+        ConfigurationError: the use case's code or suite is at fault; the interval stays undecided.
+    """
+    resource = f"{use_case.name}/ingest/{interval.key}"
+    # The claim comes before the look at the landing zone: whoever claims later has seen at least the same files.
+    token = commits.claim(resource, run)
+    landed = landing.landed(use_case, interval)
+    if landed is None:
+        raise _not_landed(use_case, interval)
+    with transaction() as session:
+        decided = session.get(IngestedInterval, (use_case.name, interval.key))
+    if decided is not None and not _must_decide_again(use_case, landed, decided):
+        return _again(use_case, interval, decided)
+    parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
+    links = _report(use_case, interval, resource, token, [p.report for p in parts if p.report is not None])
+    if any(p.failures for p in parts):
+        raise _reject(use_case, landed, resource, token, parts, links)
+    for part in parts:
+        _check_nothing_lost(use_case, interval, part)
+    refs = [_publish(use_case, landed, part, resource, token, redelivered=decided is not None) for part in parts]
+    rejected = {p.source: p.rejected.num_rows for p in parts}
+    reason = "published " + ", ".join(f"{p.clean.num_rows} {p.source}" for p in parts)
+    if any(rejected.values()):
+        reason += f"; {sum(rejected.values())} rows in quarantine"
+    outcome = IngestOutcome(
+        use_case=use_case.name, interval=interval, status="published", landed_digest=landed.digest,
+        partitions=tuple(refs), rows_in={p.source: p.raw.num_rows for p in parts}, rows_rejected=rejected,
+        reason=reason, links=links,
+    )  # fmt: skip
+    commits.decide_interval(resource, token, outcome)
+    return outcome
+
+
+def _must_decide_again(use_case: UseCase, landed: Landed, decided: IngestedInterval) -> bool:
+    """Other files, or refused ones that were landed once more: the same bytes mend a damaged upload."""
+    if decided.landed_digest != landed.digest:
+        return True
+    return decided.status == "rejected" and landing.landed_since(use_case, landed, decided.decided_at)
+
+
+def _publish(
+    use_case: UseCase, landed: Landed, part: Prepared, resource: str, token: int, *, redelivered: bool
+) -> PartitionRef:
+    """Replace the interval in the source's three tables; returns what was published to the clean one."""
+    interval = landed.interval
+    name = use_case.table("clean", part.source)
+    before = tables.read(name, interval, interval)
+    clean = part.clean
+    if redelivered or before.num_rows:
+        clean = as_correction(clean, before, data_now(use_case))
+
+    def replace(layer: str, rows: pa.Table) -> PartitionRef:
+        (ref,) = tables.publish(
+            use_case.table(layer, part.source),
+            {interval.key: rows},
+            resource=resource,
+            token=token,
+            inputs={interval.key: landed.digest},
+        )
+        return ref
+
+    replace("raw", part.raw)
+    replace("quarantine", part.rejected)
+    # Last: whoever sees the clean rows can look up the raw and the rejected ones.
+    return replace("clean", clean)
+
+
+def _report(
+    use_case: UseCase, interval: Interval, resource: str, token: int, reports: Sequence[ValidationReport]
+) -> dict[str, str]:
+    """Write Data Docs and the ledger's validation rows; returns the links."""
+    if not reports:
+        return {}
+    url = write_data_docs(use_case.name, interval.key, token, reports)
+    with transaction() as session:
+        commits.check_token(resource, token, session)
+        session.add_all(
+            Validation(
+                use_case=use_case.name, table_name=report.table, interval=interval.key, passed=report.passed,
+                report=report.model_copy(update={"data_docs": url}).to_json(),
+            )
+            for report in reports
+        )  # fmt: skip
+    return {"Data Docs": url}
+
+
+def _reject(
+    use_case: UseCase, landed: Landed, resource: str, token: int, parts: Sequence[Prepared], links: dict[str, str]
+) -> DataRejectedError:
+    """Keep the refused files with the reasons, then record the interval as rejected."""
+    interval, refused = landed.interval, [p for p in parts if p.failures]
+    for part in refused:
+        quarantine.keep_file(
+            use_case, interval, landed.digest, part.source, file=part.file, content=part.content,
+            record={
+                "use_case": use_case.name, "source": part.source, "interval": interval.key,
+                "landed_digest": landed.digest, "failures": [asdict(f) for f in part.failures],
+                "data_docs": links.get("Data Docs"),
+            },
+        )  # fmt: skip
+    outcome = IngestOutcome(
+        use_case=use_case.name, interval=interval, status="rejected", landed_digest=landed.digest,
+        rows_in={p.source: p.raw.num_rows for p in parts}, links=links,
+        reason="; ".join(f"{p.source} rejected: {p.failures[0]}" for p in refused),
+    )  # fmt: skip
+    commits.decide_interval(resource, token, outcome)
+    return _rejection(use_case, interval, landed.digest, {p.source: (p.file, list(p.failures)) for p in refused}, links)
+
+
+def _again(use_case: UseCase, interval: Interval, decided: IngestedInterval) -> IngestOutcome:
+    """The answer for files that were decided on before."""
+    outcome = IngestOutcome.model_validate(decided.outcome)
+    digest = decided.landed_digest
+    if decided.status != "rejected":
+        return outcome.model_copy(update={"status": "already", "reason": f"already ingested {digest[:12]}"})
+    refused: dict[str, tuple[str, list[CheckFailure]]] = {}
+    for source in use_case.sources:
+        kept = quarantine.read_reason(use_case, interval, digest, source)
+        if kept is not None:
+            failures = [
+                CheckFailure(f["check"], f["column"], f["count"], tuple(f["examples"])) for f in kept["failures"]
+            ]
+            refused[source] = (kept["file"], failures)
+    raise _rejection(
+        use_case, interval, digest, refused or {"files": ("", [CheckFailure(outcome.reason)])}, outcome.links
+    )
+
+
+def _rejection(
+    use_case: UseCase,
+    interval: Interval,
+    digest: str,
+    refused: dict[str, tuple[str, list[CheckFailure]]],
+    links: dict[str, str],
+) -> DataRejectedError:
+    several = len(refused) > 1
+    files = ", ".join(f"{source} ({file})" if file else source for source, (file, _) in refused.items())
+    failures = [
+        CheckFailure(f"{source}: {f.check}" if several else f.check, f.column, f.count, f.examples)
+        for source, (_, found) in refused.items()
+        for f in found
+    ]
+    where = quarantine.files_folder(use_case, interval, digest)
+    step = NEXT_AFTER_REJECTION.format(folder=where) + (f" and {links['Data Docs']}" if "Data Docs" in links else "")
+    return DataRejectedError(f"{use_case.name} {interval.key}: {files}", failures, next_step=step)
+
+
+def _not_landed(use_case: UseCase, interval: Interval) -> NotLandedError:
+    missing = landing.missing(use_case, interval)
+    return NotLandedError(
+        f"{use_case.name} {interval.key} has not landed: there is no {', no '.join(missing)}",
+        next_step="land the file and then its manifest.json in that folder; the interval is then taken by itself",
+    )
+
+
+def _check_nothing_lost(use_case: UseCase, interval: Interval, part: Prepared) -> None:
+    if part.raw.num_rows != part.clean.num_rows + part.rejected.num_rows:
+        raise RowsLostError(
+            f"{use_case.name} {interval.key} {part.source}: {part.raw.num_rows} rows in, {part.clean.num_rows} clean, "
+            f"{part.rejected.num_rows} in quarantine",
+            next_step="report this with the file; nothing was published",
+        )

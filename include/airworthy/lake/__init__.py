@@ -1,0 +1,1 @@
+"""Delta tables by interval, the landing zone and quarantine."""

@@ -1,0 +1,212 @@
+"""The ledger's tables: what was claimed, published, asked for, judged, released and promoted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Float, Index, Integer, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Moment = DateTime(timezone=True)
+
+
+class Base(DeclarativeBase):
+    """Base of the ledger's tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: JSONB, datetime: Moment, int: BigInteger, str: Text, float: Float}  # noqa: RUF012
+
+
+class DataClock(Base):
+    """The replay clock: data time now, for each use case that is replayed."""
+
+    __tablename__ = "data_clock"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    now: Mapped[datetime]
+
+
+class Claim(Base):
+    """The newest fencing token of a piece of work. Who holds an older one must stand down."""
+
+    __tablename__ = "claim"
+    resource: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[int]
+    owner: Mapped[str]
+    claimed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Commit(Base):
+    """One published interval of one table: the newest row of (table_name, interval) is what counts."""
+
+    __tablename__ = "table_commit"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    table_name: Mapped[str]
+    interval: Mapped[str] = mapped_column(String(10))
+    data_version: Mapped[int]
+    token: Mapped[int]
+    rows: Mapped[int]
+    digest: Mapped[str]
+    inputs: Mapped[str]
+    committed_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (Index("ix_table_commit_newest", "table_name", "interval", "id"),)
+
+
+class IngestedInterval(Base):
+    """What became of an interval's landed files: the newest digest that was decided on."""
+
+    __tablename__ = "ingested_interval"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(String(10), primary_key=True)
+    status: Mapped[str]
+    landed_digest: Mapped[str]
+    token: Mapped[int]
+    reason: Mapped[str] = mapped_column(server_default="")
+    outcome: Mapped[dict[str, Any]]
+    decided_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Validation(Base):
+    """One validation report."""
+
+    __tablename__ = "validation"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    table_name: Mapped[str]
+    interval: Mapped[str] = mapped_column(String(10))
+    passed: Mapped[bool]
+    report: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class OnlineWatermark(Base):
+    """Newest interval of a feature view whose values were published online."""
+
+    __tablename__ = "online_watermark"
+    view: Mapped[str] = mapped_column(primary_key=True)
+    inputs: Mapped[str]
+    event_time: Mapped[datetime]
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class RetrainingRequest(Base):
+    """A wish for a training, with its cause. The event only wakes; this row decides."""
+
+    __tablename__ = "retraining_request"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    cause: Mapped[str]
+    evidence: Mapped[dict[str, Any]]
+    requested_by: Mapped[str]
+    data_time: Mapped[datetime]
+    requested_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    claimed_by: Mapped[str | None]
+    claimed_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+
+
+class TrainingSet(Base):
+    """A training set that was built."""
+
+    __tablename__ = "training_set"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str]
+    ref: Mapped[dict[str, Any]]
+    built_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class VerdictRow(Base):
+    """A verdict, whole."""
+
+    __tablename__ = "verdict"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str]
+    model_digest: Mapped[str]
+    champion_digest: Mapped[str | None]
+    decision: Mapped[str]
+    mode: Mapped[str]
+    causes: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    record: Mapped[dict[str, Any]]
+    data_time: Mapped[datetime]
+    judged_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ReleaseRow(Base):
+    """A release and its state: ``challenger | champion | retired | refused``."""
+
+    __tablename__ = "release"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str]
+    model_digest: Mapped[str]
+    version: Mapped[int | None]
+    verdict_id: Mapped[str]
+    champion_digest: Mapped[str | None]
+    run_id: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    record: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Promotion(Base):
+    """The promotion log: append-only, one row a generation. It alone says who is champion."""
+
+    __tablename__ = "promotion"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    generation: Mapped[int]
+    action: Mapped[str]
+    from_digest: Mapped[str | None]
+    to_digest: Mapped[str]
+    verdict_id: Mapped[str | None]
+    who: Mapped[str]
+    why: Mapped[str]
+    data_time: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (UniqueConstraint("use_case", "generation", name="uq_promotion_generation"),)
+
+
+class ServingWorker(Base):
+    """What each live worker of the prediction service has loaded."""
+
+    __tablename__ = "serving_worker"
+    instance: Mapped[str] = mapped_column(primary_key=True)
+    pid: Mapped[int] = mapped_column(Integer, primary_key=True)
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[int]
+    digest: Mapped[str | None]
+    heartbeat: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    error: Mapped[str | None]
+
+
+class PredictionBatch(Base):
+    """A part of a spool file that was moved to the prediction log."""
+
+    __tablename__ = "prediction_batch"
+    spool_file: Mapped[str] = mapped_column(primary_key=True)
+    start_offset: Mapped[int] = mapped_column(primary_key=True)
+    end_offset: Mapped[int]
+    use_case: Mapped[str]
+    rows: Mapped[int]
+    data_version: Mapped[int]
+    moved_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class MonitoringWindow(Base):
+    """What monitoring found in one window."""
+
+    __tablename__ = "monitoring_window"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    window: Mapped[str] = mapped_column(primary_key=True)
+    champion_digest: Mapped[str | None]
+    violates: Mapped[bool]
+    record: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,0 +1,209 @@
+"""Releases, the promotion log and what live workers serve. A promotion compares and sets."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import IntegrityError
+
+from airworthy.errors import StaleVerdictError
+from airworthy.ledger.clock import wall_now
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import Promotion, ReleaseRow, ServingWorker, VerdictRow
+from airworthy.records import Release, Verdict
+
+HEARTBEAT_LIMIT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Who serves, since which generation."""
+
+    digest: str
+    generation: int
+
+
+def champion(use_case: str) -> Champion | None:
+    """The champion by the promotion log; None before the first promotion."""
+    with transaction() as session:
+        row = session.scalar(
+            select(Promotion).where(Promotion.use_case == use_case).order_by(Promotion.generation.desc()).limit(1)
+        )
+    return Champion(row.to_digest, row.generation) if row else None
+
+
+def promotion_log(use_case: str) -> list[Promotion]:
+    """Every promotion and rollback, oldest first."""
+    with transaction() as session:
+        return list(
+            session.scalars(select(Promotion).where(Promotion.use_case == use_case).order_by(Promotion.generation))
+        )
+
+
+def record_verdict(verdict: Verdict, causes: dict[str, object]) -> None:
+    """Keep a verdict; the same id twice is kept once."""
+    with transaction() as session:
+        session.merge(
+            VerdictRow(
+                id=verdict.id, use_case=verdict.use_case, model_digest=verdict.model_digest,
+                champion_digest=verdict.champion_digest, decision=verdict.decision, mode=verdict.mode, causes=causes,
+                record=verdict.to_json(), data_time=verdict.data_time,
+            )
+        )  # fmt: skip
+
+
+def get_verdict(verdict_id: str) -> Verdict | None:
+    """A verdict by id."""
+    with transaction() as session:
+        row = session.get(VerdictRow, verdict_id)
+    return Verdict.model_validate(row.record) if row else None
+
+
+def verdicts(use_case: str) -> list[VerdictRow]:
+    """Every verdict, oldest first."""
+    with transaction() as session:
+        return list(
+            session.scalars(select(VerdictRow).where(VerdictRow.use_case == use_case).order_by(VerdictRow.judged_at))
+        )
+
+
+def record_release(release: Release, state: str = "challenger") -> None:
+    """Register a release; the same digest twice changes nothing."""
+    with transaction() as session:
+        if session.get(ReleaseRow, release.digest) is None:
+            session.add(ReleaseRow(**release.model_dump(), state=state, record=release.to_json()))
+
+
+def get_release(digest: str) -> Release | None:
+    """A release by digest."""
+    with transaction() as session:
+        row = session.get(ReleaseRow, digest)
+    return Release.model_validate(row.record) if row else None
+
+
+def releases(use_case: str, state: str | None = None) -> list[ReleaseRow]:
+    """Releases, oldest first, of one state or of all."""
+    query = select(ReleaseRow).where(ReleaseRow.use_case == use_case).order_by(ReleaseRow.created_at)
+    with transaction() as session:
+        return list(session.scalars(query.where(ReleaseRow.state == state) if state else query))
+
+
+def set_release_state(digest: str, state: str, reason: str = "") -> None:
+    """Set a release's state (``challenger | champion | retired | refused``) with the reason."""
+    with transaction() as session:
+        session.execute(
+            update(ReleaseRow)
+            .where(ReleaseRow.digest == digest)
+            .values(state=state, reason=reason, updated_at=func.now())
+        )
+
+
+def promote(
+    use_case: str,
+    to_digest: str,
+    *,
+    expected: str | None,
+    action: str,
+    verdict_id: str | None,
+    who: str,
+    why: str,
+    data_time: datetime,
+) -> Champion:
+    """Make a release champion if the champion is still the expected one; append one row to the promotion log.
+
+    Args:
+        use_case, to_digest: What becomes champion.
+        expected: Digest of the champion that the decision was based on (None: no champion yet).
+        action: ``promote`` or ``rollback``.
+        verdict_id: The verdict behind a promotion; a rollback needs none.
+        who, why: For the log.
+        data_time: The data clock.
+
+    Raises:
+        StaleVerdictError: another release became champion meanwhile; nothing was changed.
+    """
+    current = champion(use_case)
+    if (current.digest if current else None) != expected:
+        raise _stale(use_case, expected, current)
+    generation = current.generation + 1 if current else 1
+    try:
+        with transaction() as session:
+            # The unique (use_case, generation) makes this the compare-and-set: of two writers one inserts.
+            session.add(
+                Promotion(
+                    use_case=use_case, generation=generation, action=action, from_digest=expected, to_digest=to_digest,
+                    verdict_id=verdict_id, who=who, why=why, data_time=data_time,
+                )
+            )  # fmt: skip
+            session.flush()
+            session.execute(
+                update(ReleaseRow)
+                .where(ReleaseRow.use_case == use_case, ReleaseRow.state == "champion")
+                .values(state="retired", updated_at=func.now())
+            )
+            session.execute(
+                update(ReleaseRow)
+                .where(ReleaseRow.digest == to_digest)
+                .values(state="champion", reason=why, updated_at=func.now())
+            )
+    except IntegrityError as error:
+        raise _stale(use_case, expected, champion(use_case)) from error
+    return Champion(to_digest, generation)
+
+
+def _stale(use_case: str, expected: str | None, current: Champion | None) -> StaleVerdictError:
+    return StaleVerdictError(
+        f"the champion of {use_case} is {current.digest[:12] if current else 'none'}, not "
+        f"{expected[:12] if expected else 'none'} that this was decided against",
+        next_step="train or judge again: the new verdict will be against the present champion",
+    )
+
+
+def report_worker(
+    instance: str, pid: int, use_case: str, generation: int, digest: str | None, error: str | None = None
+) -> None:
+    """A serving worker's heartbeat: what it has loaded and now answers with."""
+    with transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO serving_worker (instance, pid, use_case, generation, digest, heartbeat, error) "
+                "VALUES (:instance, :pid, :use_case, :generation, :digest, now(), :error) "
+                "ON CONFLICT (instance, pid, use_case) DO UPDATE SET generation = EXCLUDED.generation, "
+                "digest = EXCLUDED.digest, heartbeat = now(), error = EXCLUDED.error"
+            ),
+            {
+                "instance": instance,
+                "pid": pid,
+                "use_case": use_case,
+                "generation": generation,
+                "digest": digest,
+                "error": error,
+            },
+        )
+
+
+def retire_worker(instance: str, pid: int) -> None:
+    """A worker that stops in good order says so, and nobody waits for it."""
+    with transaction() as session:
+        session.execute(text("DELETE FROM serving_worker WHERE instance = :i AND pid = :p"), {"i": instance, "p": pid})
+
+
+def live_workers(use_case: str) -> list[ServingWorker]:
+    """Workers whose heartbeat is younger than ten seconds."""
+    with transaction() as session:
+        rows = session.scalars(select(ServingWorker).where(ServingWorker.use_case == use_case)).all()
+    return [row for row in rows if wall_now() - row.heartbeat < HEARTBEAT_LIMIT]
+
+
+def wait_for_generation(use_case: str, generation: int, timeout_s: float) -> list[ServingWorker]:
+    """Wait until every live worker serves the generation; returns those that do not when time is up (none: all do)."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        workers = live_workers(use_case)
+        behind = [w for w in workers if w.generation < generation]
+        if (workers and not behind) or time.monotonic() > deadline:
+            return behind
+        time.sleep(0.1)

@@ -1,0 +1,1 @@
+"""Starts and drives the embedded services; the demo. Production starts the same programs by other means."""

@@ -1,0 +1,230 @@
+"""The small frozen records that travel between stages, as JSON through XCom. Data never does."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from airworthy.intervals import Interval
+
+
+class Record(BaseModel):
+    """Base of the records: frozen, unknown keys refused, JSON both ways."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values, as it travels through XCom."""
+        return self.model_dump(mode="json")
+
+
+class PartitionRef(Record):
+    """One published interval of one table.
+
+    Attributes:
+        table: ``<use_case>/<layer>/<name>``.
+        interval: The interval.
+        data_version: Delta version that published it.
+        rows: Rows in the interval.
+        digest: Digest of the interval's content, independent of row order.
+    """
+
+    table: str
+    interval: Interval
+    data_version: int
+    rows: int
+    digest: str
+
+
+class ExpectationResult(Record):
+    """What one expectation found. ``severity`` is GX's: critical, warning or info."""
+
+    expectation: str
+    column: str | None
+    severity: str
+    success: bool
+    unexpected: int
+    examples: tuple[str, ...] = ()
+
+
+class ValidationReport(Record):
+    """What Great Expectations found in one interval of one table."""
+
+    table: str
+    interval: Interval
+    suite: str
+    rows: int
+    rejected: int
+    passed: bool
+    results: tuple[ExpectationResult, ...]
+    data_docs: str | None = None
+
+
+class IngestOutcome(Record):
+    """How one interval fared.
+
+    Attributes:
+        status: ``published``, ``already`` (same digest published before) or ``rejected``.
+        landed_digest: Digest over the landed files.
+        partitions: What was published (clean tables).
+        rows_in: Rows in the landed files, by source.
+        rows_rejected: Rows put into quarantine, by source.
+        reason: One line for the run's note.
+        links: Name to URL, for the task's links.
+    """
+
+    use_case: str
+    interval: Interval
+    status: Literal["published", "already", "rejected"]
+    landed_digest: str
+    partitions: tuple[PartitionRef, ...] = ()
+    rows_in: dict[str, int] = {}
+    rows_rejected: dict[str, int] = {}
+    reason: str = ""
+    links: dict[str, str] = {}
+
+
+class CatchUpOutcome(Record):
+    """What a feature catch-up built: intervals and rows by view, online rows written by view."""
+
+    use_case: str
+    built: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    online: dict[str, int] = {}
+    waiting: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class TrainingSetRef(Record):
+    """A training set, kept as a file, with all that is needed to read the same data again.
+
+    Attributes:
+        digest: Digest of its rows and columns; its identity.
+        url: Parquet file with keys, prediction times, features, label and ``part`` (train | holdout).
+        data_versions: Delta version of each table read.
+        feature_service: Feast feature service.
+        feature_digest: Digest of the feature definitions.
+        columns: Model inputs in order, name to type.
+        train_rows, holdout_rows: Rows in each part.
+        train_start, train_end, holdout_start, holdout_end: Bounds by prediction time, UTC, half-open.
+        data_time: The data clock when it was built.
+        label_rate: Share of positive labels in the training part.
+    """
+
+    use_case: str
+    digest: str
+    url: str
+    data_versions: dict[str, int]
+    feature_service: str
+    feature_digest: str
+    columns: dict[str, str]
+    train_rows: int
+    holdout_rows: int
+    train_start: datetime
+    train_end: datetime
+    holdout_start: datetime
+    holdout_end: datetime
+    data_time: datetime
+    label_rate: float
+
+
+class CandidateRef(Record):
+    """A fitted model that no gate has judged yet.
+
+    Attributes:
+        run_id: MLflow run.
+        model_digest: Digest over the model's files; what the verdict is about.
+        folder: Where those files are staged (a URL under the release store).
+    """
+
+    use_case: str
+    run_id: str
+    model_digest: str
+    folder: str
+    training_set: TrainingSetRef
+    algorithm: str
+    label_note: str = ""
+
+
+class Check(Record):
+    """One check of a verdict.
+
+    Attributes:
+        name: Such as ``roc_auc`` or ``slice origin=LGA``.
+        value: The measured number (None when it is missing).
+        bound: The number it is held against.
+        reason: Why there is such a bound.
+        passed: True only when measured, finite and within the bound.
+        words: The check in plain words.
+    """
+
+    name: str
+    value: float | None
+    bound: float | None
+    reason: str
+    passed: bool
+    words: str
+
+
+class Verdict(Record):
+    """The gate's record. ``decision`` is ``pass`` only when every check passed."""
+
+    id: str
+    use_case: str
+    model_digest: str
+    champion_digest: str | None
+    decision: Literal["pass", "refuse"]
+    mode: Literal["enabled", "dry_run", "disabled"]
+    checks: tuple[Check, ...]
+    metrics: dict[str, float]
+    champion_metrics: dict[str, float]
+    holdout_rows: int
+    training_set_digest: str
+    summary: str
+    data_time: datetime
+
+
+class Release(Record):
+    """A content-addressed folder in the release store that may serve.
+
+    Attributes:
+        digest: Digest of its manifest; the folder's name.
+        version: Version of the registered model in MLflow.
+    """
+
+    use_case: str
+    digest: str
+    model_digest: str
+    version: int | None
+    verdict_id: str
+    champion_digest: str | None
+    run_id: str
+
+
+class DeliveryOutcome(Record):
+    """How a delivery ended: ``promoted``, ``refused`` (staging or approval) or ``stale``."""
+
+    use_case: str
+    release: str
+    status: Literal["promoted", "refused", "stale"]
+    generation: int | None
+    reason: str
+    figures: dict[str, float] = {}
+
+
+class MonitorOutcome(Record):
+    """What one window's monitoring found and decided."""
+
+    use_case: str
+    window_start: datetime
+    window_end: datetime
+    predictions: int
+    labelled: int
+    drifted: tuple[str, ...] = ()
+    drift_share: float | None = None
+    metrics: dict[str, float] = {}
+    requested: tuple[str, ...] = ()
+    reason: str = ""
+    links: dict[str, str] = {}

@@ -1,0 +1,90 @@
+"""The prediction service: one FastAPI application for every configured use case."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from airworthy.config import get_settings, use_cases
+from airworthy.ledger.promotions import retire_worker
+from airworthy.serving.guards import BodyLimit, check_binding, error_handlers
+from airworthy.serving.metrics import Metrics, MetricsMiddleware
+from airworthy.serving.predictor import Predictor
+from airworthy.serving.routes import readiness, router
+
+# As many as the ledger's connections: more threads would only wait for each other.
+THREADS = 12
+STAGE = "AIRWORTHY_SERVING_STAGE"
+
+log = logging.getLogger(__name__)
+
+
+def create_app() -> FastAPI:
+    """The service for the configured use cases. With exactly one, its routes are also at the root.
+
+    The variable ``AIRWORTHY_SERVING_STAGE`` makes it serve that release and nothing else, without a heartbeat: a
+    delivery tries a release so before it is promoted.
+
+    Raises:
+        ConfigurationError: settings or a use case cannot be used, or it would listen beyond this machine without a key.
+    """
+    settings = get_settings()
+    check_binding(settings)
+    stage = os.environ.get(STAGE) or None
+    predictors = {name: Predictor(case, settings, stage=stage) for name, case in use_cases().items()}
+    metrics = Metrics(predictors)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        for predictor in predictors.values():
+            predictor.start()
+        try:
+            yield
+        finally:
+            await anyio.to_thread.run_sync(_stop, list(predictors.values()))
+
+    app = FastAPI(
+        title="Airworthy prediction service", version=version("airworthy"), lifespan=lifespan,
+        description="Predictions of " + ", ".join(p.use_case.title for p in predictors.values()) + ".",
+        exception_handlers=error_handlers(),
+    )  # fmt: skip
+
+    @app.get("/health", tags=["service"], summary="The process is alive")
+    async def health() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/ready", tags=["service"], summary="Every use case has a champion to answer with")
+    async def ready() -> JSONResponse:
+        states = {name: readiness(p) for name, p in predictors.items()}
+        good = all(s["ready"] for s in states.values())
+        return JSONResponse({"ready": good, "use_cases": states}, status_code=200 if good else 503)
+
+    @app.get("/metrics", tags=["service"], summary="Figures for Prometheus", response_class=PlainTextResponse)
+    async def figures() -> PlainTextResponse:
+        return PlainTextResponse(metrics.text(), media_type=metrics.media_type)
+
+    for name, predictor in predictors.items():
+        app.include_router(router(predictor, metrics, settings), prefix=f"/{name}", tags=[name])
+    if len(predictors) == 1:
+        (predictor,) = predictors.values()
+        app.include_router(router(predictor, metrics, settings, at_root=True), tags=[predictor.use_case.name])
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(BodyLimit)
+    return app
+
+
+def _stop(predictors: list[Predictor]) -> None:
+    for predictor in predictors:
+        predictor.stop()
+    if not any(p.staged for p in predictors):
+        with suppress(SQLAlchemyError):  # the ledger forgets a silent worker by itself after ten seconds
+            retire_worker(get_settings().service_instance, os.getpid())

@@ -1,0 +1,197 @@
+"""Follows the promotion log: loads and warms the champion beside the running one, then swaps one reference."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from airworthy.config import UseCase, get_settings
+from airworthy.errors import AirworthyError, ReleaseError
+from airworthy.ledger import promotions
+from airworthy.ledger.clock import data_now
+from airworthy.serving.cache import ReleaseCache
+from airworthy.training.model_files import LoadedModel
+
+POLL_SECONDS = 0.2
+REPORT_SECONDS = 1.0
+RETRY_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers now.
+
+    Attributes:
+        model: The loaded release.
+        digest: The release's digest.
+        generation: Of the promotion log; 0 for a release that is staged and not promoted.
+    """
+
+    model: LoadedModel
+    digest: str
+    generation: int
+
+    @property
+    def version(self) -> str:
+        """Version in the registry and first digits of the digest, such as ``v3-0f9c2b7a11d4``."""
+        short = self.digest[:12]
+        return short if self.model.version is None else f"v{self.model.version}-{short}"
+
+
+class ChampionKeeper:
+    """Keeps the newest champion of a use case loaded. Readers take ``serving`` once for each request.
+
+    Args:
+        use_case: The use case.
+        cache: The last good release on local disk.
+        warm: Tries a loaded model before it serves; an exception refuses it.
+        stage: Serve this release and never look at the promotion log: the staging check of a delivery.
+    """
+
+    def __init__(
+        self, use_case: UseCase, cache: ReleaseCache, warm: Callable[[LoadedModel], None], *, stage: str | None = None
+    ) -> None:
+        self.use_case = use_case
+        self.serving: Serving | None = None
+        self.error: str | None = None
+        self.ledger_away = False
+        self._cache = cache
+        self._warm = warm
+        self._stage = stage
+        self._refused: tuple[promotions.Champion, float] | None = None
+        self._moment: datetime | None = None
+        self._stop = threading.Event()
+        self._changed = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begin to follow, and return at once.
+
+        Loading and reporting have threads of their own, since a slow load must not stop the heartbeat.
+        """
+        tasks = [self._follow] if self._stage else [self._follow, self._heartbeat]
+        self._threads = [threading.Thread(target=task, daemon=True) for task in tasks]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End both threads."""
+        self._stop.set()
+        self._changed.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def moment(self) -> datetime:
+        """Data time now, UTC; while the ledger is away, the newest that was seen."""
+        try:
+            self._moment = data_now(self.use_case)
+        except SQLAlchemyError:
+            self._moment = self._moment or self._cache.moment() or self.use_case.data.first_interval.start
+        return self._moment
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._step()
+            except Exception as error:  # the thread must live: without it no champion would ever change again
+                log.exception("following the champion of %s failed", self.use_case.name)
+                self.error = _words(error)
+            self._stop.wait(POLL_SECONDS)
+
+    def _step(self) -> None:
+        target = self._target()
+        if target is None or self._serves(target) or self._refused_lately(target):
+            return
+        try:
+            serving = self._load(target)
+        except Exception as error:
+            # Whatever is wrong with a new release, the last good one goes on answering.
+            log.exception("release %s of %s cannot serve", target.digest[:12], self.use_case.name)
+            self._refused = (target, time.monotonic())
+            self.error = f"release {target.digest[:12]} (generation {target.generation}) cannot serve: {_words(error)}"
+        else:
+            self.serving = serving
+            self.error, self._refused = None, None
+            log.info("%s serves %s, generation %s", self.use_case.name, serving.version, serving.generation)
+            self._remember(serving)
+        self._changed.set()
+
+    def _target(self) -> promotions.Champion | None:
+        if self._stage is not None:
+            return promotions.Champion(self._stage, 0)
+        try:
+            champion = promotions.champion(self.use_case.name)
+            self.ledger_away = False
+            return champion
+        except SQLAlchemyError as error:
+            if not self.ledger_away:
+                log.warning("the ledger does not answer, %s keeps its champion: %s", self.use_case.name, _words(error))
+            self.ledger_away = True
+            return self._cache.champion() if self.serving is None else None
+
+    def _serves(self, target: promotions.Champion) -> bool:
+        present = self.serving
+        return present is not None and (present.digest, present.generation) == (target.digest, target.generation)
+
+    def _refused_lately(self, target: promotions.Champion) -> bool:
+        if self._refused is None or self._refused[0] != target:
+            return False
+        return time.monotonic() - self._refused[1] < RETRY_SECONDS
+
+    def _load(self, target: promotions.Champion) -> Serving:
+        present = self.serving
+        if present is not None and present.digest == target.digest:
+            return Serving(present.model, target.digest, target.generation)
+        model = self._cache.load(target.digest)
+        self._warm(model)
+        return Serving(model, target.digest, target.generation)
+
+    def _remember(self, serving: Serving) -> None:
+        if self._stage is None and not self.ledger_away:
+            try:
+                self._cache.keep(serving.digest, serving.generation, self.moment())
+            except OSError as error:
+                log.warning("the last good release of %s is not kept on disk: %s", self.use_case.name, error)
+
+    def _heartbeat(self) -> None:
+        settings = get_settings()
+        while not self._stop.is_set():
+            serving, error = self.serving, self.error
+            try:
+                promotions.report_worker(
+                    settings.service_instance, os.getpid(), self.use_case.name, serving.generation if serving else 0,
+                    serving.digest if serving else None, error,
+                )  # fmt: skip
+            except SQLAlchemyError:
+                log.debug("the ledger does not take the heartbeat of %s", self.use_case.name)
+            self._changed.wait(REPORT_SECONDS)
+            self._changed.clear()
+
+
+def warm_up(model: LoadedModel, values: list[dict[str, Any]]) -> None:
+    """Score a few feature vectors, as served, before a model answers anybody.
+
+    Raises:
+        ReleaseError: the model has no finite probability for one of them.
+    """
+    for probability in model.predict(values):
+        if not math.isfinite(probability) or not 0 <= probability <= 1:
+            raise ReleaseError(
+                f"release {model.digest[:12]} answers {probability} for the use case's example",
+                next_step="train again: the served features do not fit this model",
+            )
+
+
+def _words(error: Exception) -> str:
+    return error.what if isinstance(error, AirworthyError) else f"{type(error).__name__}: {str(error)[:300]}"

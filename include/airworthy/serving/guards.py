@@ -1,0 +1,125 @@
+"""What keeps bad callers and bad bodies out: binding, key, size, and one form for every error."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Depends, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from airworthy.config import Settings
+from airworthy.errors import AirworthyError, ConfigurationError, DataRejectedError
+from airworthy.serving.contract import MAX_BODY, refusals
+
+Handlers = dict[int | type[Exception], Callable[[Request, Any], Any]]
+
+
+def check_binding(settings: Settings) -> None:
+    """Raise ConfigurationError when the service would listen beyond this machine without an API key."""
+    if not _loopback(settings.service_host) and not _key(settings):
+        raise ConfigurationError(
+            f"the prediction service would listen on {settings.service_host or 'every address'} without an API key",
+            next_step="set AIRWORTHY_SERVICE_API_KEY, or AIRWORTHY_SERVICE_HOST=127.0.0.1",
+        )
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _key(settings: Settings) -> str:
+    return settings.service_api_key.get_secret_value() if settings.service_api_key else ""
+
+
+def key_dependencies(settings: Settings) -> list[Any]:
+    """The dependency that asks for ``X-API-Key``; none when no key is set."""
+    key = _key(settings).encode()
+    if not key:
+        return []
+
+    async def check(given: str | None = Security(APIKeyHeader(name="X-API-Key", auto_error=False))) -> None:
+        if given is None or not hmac.compare_digest(given.encode(), key):
+            raise HTTPException(401, "the header X-API-Key is missing or wrong", headers={"WWW-Authenticate": "ApiKey"})
+
+    check.__annotations__["given"] = str | None
+    return [Depends(check)]
+
+
+class BodyLimit:
+    """Middleware: reads a body up to the limit before the application sees it; a larger one is answered with 413."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more, too_large = bytearray(), True, False
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            too_large = len(body) > MAX_BODY
+            more = message.get("more_body", False) and not too_large
+        if too_large:
+            await _too_large(scope, receive, send)
+            return
+        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        async def replay() -> Message:
+            nonlocal whole
+            if whole is None:
+                return await receive()
+            given, whole = whole, None
+            return given
+
+        await self._app(scope, replay, send)
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    response = _answer(413, f"the body is larger than {MAX_BODY} bytes", "send smaller batches")
+    # The rest of the body is not read, so this connection cannot carry another request.
+    response.headers["connection"] = "close"
+    await response(scope, receive, send)
+
+
+def error_handlers() -> Handlers:
+    """How errors are answered: what happened, and what to do next."""
+    return {RequestValidationError: _invalid, AirworthyError: _expected, HTTPException: _http}
+
+
+def _answer(status: int, error: str, next_step: str, **more: Any) -> JSONResponse:
+    return JSONResponse({"error": error, **more, "next_step": next_step}, status_code=status)
+
+
+async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    problems = refusals(list(error.errors()))
+    fields = ", ".join(p["field"] for p in problems[:5])
+    next_step = "correct the fields; /docs shows a request that works"
+    return _answer(422, f"the request cannot be used: {fields}", next_step, problems=problems)
+
+
+async def _expected(_: Request, error: AirworthyError) -> JSONResponse:
+    status = 422 if isinstance(error, DataRejectedError) else 503
+    return _answer(status, error.what, error.next_step)
+
+
+async def _http(_: Request, error: HTTPException) -> JSONResponse:
+    answer = _answer(error.status_code, str(error.detail), "see /docs for the routes and their bodies")
+    answer.headers.update(error.headers or {})
+    return answer

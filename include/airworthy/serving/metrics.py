@@ -1,0 +1,110 @@
+"""Figures of one process of the service, in Prometheus' text format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from airworthy.serving.contract import Prediction
+from airworthy.serving.predictor import Predictor
+
+BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+disable_created_metrics()
+
+
+class Metrics:
+    """Counters of one process; each series carries its process id, since workers share one port.
+
+    Args:
+        predictors: By use case; their generation and readiness are read when the figures are asked for.
+    """
+
+    media_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, predictors: Mapping[str, Predictor]) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._predictors = predictors
+        self._pid = str(os.getpid())
+        self._answers = Counter(
+            "airworthy_http_answers", "Answers by route and status.", ["route", "status", "pid"], registry=registry
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "airworthy_prediction_seconds", "Seconds from a checked request to its answer.", ["use_case", "pid"],
+            buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._predictions = Counter(
+            "airworthy_predictions", "Predictions by decision.", ["use_case", "decision", "pid"], registry=registry
+        )
+        self._gaps = Counter(
+            "airworthy_feature_gaps",
+            "Feature views without a usable value, by reason.",
+            ["use_case", "view", "reason", "pid"],
+            registry=registry,
+        )
+        self._generation = Gauge(
+            "airworthy_champion_generation",
+            "Generation that answers (0: none).",
+            ["use_case", "pid"],
+            registry=registry,
+        )
+
+    def answered(self, route: str, status: int) -> None:
+        """Count an answer."""
+        self._answers.labels(route, str(status), self._pid).inc()
+
+    @contextmanager
+    def prediction(self, use_case: str) -> Iterator[None]:
+        """Time a prediction."""
+        with self._seconds.labels(use_case, self._pid).time():
+            yield
+
+    def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
+        """Count predictions and the views that they lacked."""
+        for answer in answers:
+            self._predictions.labels(use_case, str(answer.decision).lower(), self._pid).inc()
+            for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
+                for view in views:
+                    self._gaps.labels(use_case, view, reason, self._pid).inc()
+
+    def text(self) -> bytes:
+        """All figures now."""
+        for name, predictor in self._predictors.items():
+            serving = predictor.keeper.serving
+            self._generation.labels(name, self._pid).set(serving.generation if serving else 0)
+        return generate_latest(self._registry)
+
+
+class MetricsMiddleware:
+    """Counts answers by the route's pattern, never by the path: the number of series stays bounded."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                self._metrics.answered(route, message["status"])
+            await send(message)
+
+        await self._app(scope, receive, counted)

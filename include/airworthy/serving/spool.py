@@ -1,0 +1,156 @@
+"""The prediction log's first copy: append-only framed files on local disk, one a process.
+
+A frame is ``magic | length | crc32 | JSON`` and reaches the file by one ``os.write`` before the answer leaves, so
+that an acknowledged prediction survives ``kill -9`` of the service. The file is not synced to the disk: the loss
+of the machine's power may lose the last seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airworthy.errors import ServiceUnavailableError
+
+# Bytes that JSON in ASCII never holds, so that a reader can find the next frame after a damaged one.
+MAGIC = b"\xabAW\x01"
+HEADER = struct.Struct(">4sII")
+MAX_FRAME = 1 << 24
+ROTATE_BYTES = 64 << 20
+
+
+class Spool:
+    """The writer of one process; safe to share between its threads.
+
+    Args:
+        root: Folder of all spools.
+        use_case: Name of the use case; a folder below ``root``.
+        instance: Name of this replica of the service.
+        rotate_bytes: A file of this size is closed and a new one begun.
+    """
+
+    def __init__(self, root: Path, use_case: str, instance: str, *, rotate_bytes: int = ROTATE_BYTES) -> None:
+        self._folder = root / use_case
+        self._prefix = re.sub(r"[^A-Za-z0-9_.]", "_", instance)
+        self._rotate_bytes = rotate_bytes
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._size = 0
+
+    def append(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write records, one frame each, in one write.
+
+        Args:
+            records: JSON values only; a number that is not finite is refused with ValueError.
+
+        Raises:
+            ServiceUnavailableError: the disk did not take them; whoever asked must not get an answer.
+        """
+        data = b"".join(map(frame, records))
+        with self._lock:
+            try:
+                file = self._open()
+                written = os.write(file, data)
+            except OSError as error:
+                raise self._unwritten(error.strerror or str(error)) from error
+            self._size += written
+            if written != len(data):
+                # A torn tail is tolerated at a file's end only: what follows goes into a new file.
+                self._close()
+                raise self._unwritten("the disk took a part of it only")
+            if self._size >= self._rotate_bytes:
+                self._close()
+
+    def close(self) -> None:
+        """Close the file; a later append begins a new one."""
+        with self._lock:
+            self._close()
+
+    def _open(self) -> int:
+        if self._file is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{self._prefix}-{os.getpid()}-{time.time_ns()}.log"
+            new = path.with_suffix(".new")
+            self._file = os.open(new, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._size = 0
+            # The lock is held for as long as this process lives: ``in_use`` sees by it whether a file may still
+            # grow. Readers see the file only once it is locked, so that none takes it for an orphan.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            new.rename(path)
+        return self._file
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _unwritten(self, why: str) -> ServiceUnavailableError:
+        return ServiceUnavailableError(
+            f"the prediction log in {self._folder} cannot be written: {why}",
+            next_step="free space on the disk of AIRWORTHY_SPOOL; predictions are refused until it can be written",
+        )
+
+
+def frame(record: Mapping[str, Any]) -> bytes:
+    """One record as a frame."""
+    payload = json.dumps(record, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
+
+
+def read(path: Path, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """The complete records of a file, each with the offset just after it.
+
+    Args:
+        path: A spool file, which may be growing.
+        offset: Where to begin: 0, or an offset that an earlier read gave.
+
+    Yields:
+        (record, end offset). A torn tail is left for a later read; a damaged frame in the middle is passed over.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    position = 0
+    while (position := data.find(MAGIC, position)) >= 0:
+        payload = _payload(data, position)
+        if payload is None:
+            position += 1
+            continue
+        position += HEADER.size + len(payload)
+        yield json.loads(payload), offset + position
+
+
+def _payload(data: bytes, position: int) -> bytes | None:
+    """The payload of the frame at a position; None when it is torn or damaged."""
+    start = position + HEADER.size
+    if start > len(data):
+        return None
+    _, length, checksum = HEADER.unpack_from(data, position)
+    payload = data[start : start + length]
+    whole = length <= MAX_FRAME and len(payload) == length and zlib.crc32(payload) == checksum
+    return payload if whole else None
+
+
+def files(root: Path, use_case: str) -> list[Path]:
+    """Every spool file of a use case, oldest first."""
+    return sorted((root / use_case).glob("*.log"), key=lambda p: (int(p.stem.rpartition("-")[2]), p.name))
+
+
+def in_use(path: Path) -> bool:
+    """Whether the process that writes a file still lives: only a file that is not in use may be removed."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(file, fcntl.LOCK_UN)
+    return False

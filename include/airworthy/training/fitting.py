@@ -1,0 +1,300 @@
+"""Fitting a candidate: from a training set to model files and an MLflow run. The same run twice is one candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import select
+from threadpoolctl import threadpool_limits
+
+from airworthy.config import UseCase, get_settings
+from airworthy.errors import ConfigurationError, DataRejectedError, ReleaseError
+from airworthy.ledger.database import exclusive, transaction
+from airworthy.ledger.models import RetrainingRequest
+from airworthy.records import CandidateRef, TrainingSetRef
+from airworthy.training import model_files, tracking
+from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
+from airworthy.training.encoder import Encoder
+from airworthy.training.folders import read_folder, sha256
+from airworthy.training.scorer import check_parity, compile_scorer
+from airworthy.training.training_set import LABEL, part, read_training_set
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FIT_TAG = "airworthy.fit"
+DIGEST_TAG = "airworthy.model_digest"
+ARTIFACTS = "model"
+PARITY_ROWS = 5000
+
+
+def fit(
+    use_case: UseCase,
+    ref: TrainingSetRef,
+    *,
+    run: str,
+    flip_labels: float = 0.0,
+    algorithm: str | None = None,
+    parameters: dict[str, Any] | None = None,
+) -> CandidateRef:
+    """Fit a candidate on the training part, stage its files and log an MLflow run.
+
+    A retry of the same run finds what the first try made. The holdout is never looked at.
+
+    Args:
+        use_case: The use case.
+        ref: The training set.
+        run: The Airflow run, or a command.
+        flip_labels: Share of training labels to flip, to show a refusal.
+        algorithm: Import path; by default the use case's.
+        parameters: Arguments of the algorithm; by default the use case's (none, for another algorithm).
+
+    Raises:
+        ConfigurationError: no such algorithm or argument, or a share outside 0 to 1.
+        DataRejectedError: the training set cannot be encoded.
+        ReleaseError: the algorithm has no compiled form, or the training set was altered.
+        ServiceUnavailableError: MLflow does not answer.
+    """  # fmt: skip
+    if not 0 <= flip_labels <= 1:
+        raise ConfigurationError(f"flip_labels is {flip_labels}", next_step="give a share between 0 and 1")
+    path = algorithm or use_case.training.algorithm
+    if parameters is None:
+        parameters = use_case.training.parameters if path == use_case.training.algorithm else {}
+    find_algorithm(path)
+    recipe = {
+        "algorithm": path, "parameters": parameters, "seed": use_case.training.seed, "flip_labels": flip_labels,
+        "training_set": ref.digest, "feature_digest": ref.feature_digest,
+    }  # fmt: skip
+    key = hashlib.sha256(json.dumps([run, recipe], sort_keys=True, default=str).encode()).hexdigest()
+    # A duplicate of this task waits here, and then finds the candidate.
+    with exclusive("train", use_case.name):
+        mlflow = tracking.client()
+        experiment = tracking.experiment_id(mlflow, use_case)
+        mlflow_run = tracking.find_run(mlflow, experiment, FIT_TAG, key)
+        if mlflow_run is not None and (done := _finished(mlflow_run, use_case, ref, recipe)):
+            return done
+        run_id = mlflow_run.info.run_id if mlflow_run else _start(mlflow, experiment, use_case, ref, run, recipe, key)
+        try:
+            return _fit(mlflow, run_id, use_case, ref, recipe)
+        except Exception:
+            mlflow.set_terminated(run_id, "FAILED")
+            raise
+
+
+def _finished(mlflow_run: Any, use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]) -> CandidateRef | None:
+    """The candidate of an earlier try, if it came to its end and its files are whole."""
+    digest = mlflow_run.data.tags.get(DIGEST_TAG)
+    if mlflow_run.info.status != "FINISHED" or not digest:
+        return None
+    candidate = _candidate(
+        use_case, ref, recipe, mlflow_run.info.run_id, digest, f"{model_files.models_url()}/{digest}"
+    )
+    try:
+        read_folder(candidate.folder, digest)
+    except ReleaseError:
+        return None
+    return candidate
+
+
+def _candidate(
+    use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any], run_id: str, digest: str, folder: str
+) -> CandidateRef:
+    return CandidateRef(
+        use_case=use_case.name, run_id=run_id, model_digest=digest, folder=folder, training_set=ref,
+        algorithm=recipe["algorithm"], label_note=_label_note(recipe["flip_labels"]),
+    )  # fmt: skip
+
+
+def _label_note(share: float) -> str:
+    return f"{share:.0%} of the training labels were flipped on purpose" if share else ""
+
+
+def _fit(
+    mlflow: MlflowClient, run_id: str, use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]
+) -> CandidateRef:
+    train = part(read_training_set(ref), "train")
+    labels = np.asarray(train[LABEL].to_numpy(zero_copy_only=False), dtype=bool)
+    labels = flipped(labels, recipe["flip_labels"], recipe["seed"])
+    started = time.perf_counter()
+    estimator, encoder, matrix = fit_estimator(
+        train, labels, ref.columns, recipe["algorithm"], recipe["parameters"], recipe["seed"]
+    )
+    seconds = time.perf_counter() - started
+    # Rows spread over all of them: the compiled form answers one row at a time, and is slow in bulk.
+    check_parity(compile_scorer(estimator), estimator, matrix[:: max(1, len(matrix) // PARITY_ROWS)])
+    with limited_threads():
+        probabilities = estimator.predict_proba(matrix)[:, 1]
+    digest, folder = model_files.write_model(
+        model_files.models_url(),
+        estimator=estimator,
+        encoder=encoder,
+        schema=model_files.ModelSchema(
+            use_case=use_case.name,
+            feature_service=ref.feature_service,
+            feature_digest=ref.feature_digest,
+            columns=ref.columns,
+        ),
+        golden=model_files.golden_features(train, ref.columns),
+        card=_card(use_case, ref, recipe),
+    )
+    for name, value in {**_metrics(labels, probabilities), "fit_seconds": seconds}.items():
+        mlflow.log_metric(run_id, name, value)
+    _upload(mlflow, run_id, folder, digest)
+    mlflow.set_tag(run_id, DIGEST_TAG, digest)
+    mlflow.set_terminated(run_id, "FINISHED")
+    log.info("%s: candidate %s in %.1f s, MLflow run %s", use_case.name, digest[:12], seconds, run_id)
+    return _candidate(use_case, ref, recipe, run_id, digest, folder)
+
+
+def fit_estimator(
+    train: pa.Table, labels: np.ndarray, columns: dict[str, str], algorithm: str, parameters: dict[str, Any], seed: int
+) -> tuple[Any, Encoder, np.ndarray]:
+    """Encode and fit.
+
+    Args:
+        train: Training rows with every column.
+        labels: bool [rows].
+        columns: Model inputs in order, name to type.
+        algorithm: Import path.
+        parameters: Its arguments.
+        seed: Seed of everything random.
+
+    Returns:
+        The fitted estimator, its encoder, and the encoded matrix, float64 [rows, width].
+    """
+    found = find_algorithm(algorithm)
+    encoder = Encoder.fit(train, columns, style_of(found))
+    estimator = make_estimator(found, parameters, seed, encoder.categorical_mask)
+    matrix = encoder.transform(train)
+    try:
+        with limited_threads():
+            estimator.fit(matrix, labels)
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"{algorithm} cannot be fitted with {parameters}: {str(error)[:400]}",
+            next_step="correct training.parameters",
+        ) from error
+    return estimator, encoder, matrix
+
+
+def limited_threads() -> Any:
+    """A context of ``OMP_NUM_THREADS`` threads, one by default.
+
+    Threads of several processes on the same cores wait for each other: a fit then takes many times as long.
+    """
+    return threadpool_limits(int(os.environ.get("OMP_NUM_THREADS") or 1), user_api="openmp")
+
+
+def flipped(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Labels of which a share, drawn by the seed, is turned into its opposite; bool [rows]."""
+    result = labels.copy()
+    rows = np.random.default_rng(seed).permutation(len(labels))[: round(share * len(labels))]
+    result[rows] = ~result[rows]
+    return result
+
+
+def _metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+    if len(np.unique(labels)) < 2:
+        raise DataRejectedError("the training labels", [], next_step="use more days: a classifier needs both classes")
+    return {
+        "train_roc_auc": float(roc_auc_score(labels, probabilities)),
+        "train_log_loss": float(log_loss(labels, probabilities)),
+        "train_brier": float(brier_score_loss(labels, probabilities)),
+        "train_label_rate": float(labels.mean()),
+    }
+
+
+def _card(use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]) -> dict[str, Any]:
+    problem = use_case.problem
+    return {
+        "use_case": use_case.name,
+        "title": use_case.title,
+        "owner": use_case.owner,
+        "decision": problem.decision,
+        "label": problem.label,
+        "threshold": problem.threshold,
+        "recipe": recipe,
+        "label_note": _label_note(recipe["flip_labels"]),
+        "training_set": {k: v for k, v in ref.to_json().items() if k not in ("url", "columns")},
+    }
+
+
+def _start(
+    mlflow: MlflowClient,
+    experiment: str,
+    use_case: UseCase,
+    ref: TrainingSetRef,
+    run: str,
+    recipe: dict[str, Any],
+    key: str,
+) -> str:
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    tags = {
+        FIT_TAG: key,
+        "airworthy.run": run,
+        "airworthy.use_case": use_case.name,
+        "airworthy.training_set": ref.digest,
+        "airworthy.feature_service": ref.feature_service,
+        "airworthy.feature_digest": ref.feature_digest,
+        "airworthy.data_versions": json.dumps(ref.data_versions, sort_keys=True),
+        "airworthy.data_time": ref.data_time.isoformat(),
+        "airworthy.causes": _causes(use_case, run),
+        "airworthy.lock": _lock_digest(),
+        "airworthy.revision": tracking.revision(),
+        "airworthy.label_note": _label_note(recipe["flip_labels"]) or "none",
+        "mlflow.user": get_settings().who,
+    }
+    started = mlflow.create_run(experiment, tags={k: tracking.clip(v) for k, v in tags.items()}, run_name=run)
+    run_id = str(started.info.run_id)
+    params = {
+        **{k: v for k, v in recipe.items() if k != "parameters"},
+        **{f"parameters.{k}": v for k, v in recipe["parameters"].items()},
+    }
+    mlflow.log_batch(run_id, params=[Param(k, tracking.clip(v)) for k, v in params.items()])
+    profile = {"train_rows": ref.train_rows, "holdout_rows": ref.holdout_rows, "label_rate": ref.label_rate}
+    dataset = Dataset(
+        name=f"{use_case.name} training set",
+        digest=ref.digest[:32],
+        source_type="url",
+        source=json.dumps({"url": ref.url}),
+        profile=json.dumps(profile),
+    )
+    mlflow.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    return run_id
+
+
+def _causes(use_case: UseCase, run: str) -> str:
+    with transaction() as session:
+        causes = session.scalars(
+            select(RetrainingRequest.cause).where(
+                RetrainingRequest.use_case == use_case.name, RetrainingRequest.claimed_by == run
+            )
+        ).all()
+    return ", ".join(sorted(set(causes))) or "on_demand"
+
+
+def _lock_digest() -> str:
+    lock = get_settings().lock_file
+    return sha256(lock.read_bytes()) if lock.is_file() else "no lock file"
+
+
+def _upload(mlflow: MlflowClient, run_id: str, folder: str, digest: str) -> None:
+    _, files = read_folder(folder, digest)
+    with tempfile.TemporaryDirectory() as name:
+        for file, content in files.items():
+            (Path(name) / file).write_bytes(content)
+        mlflow.log_artifacts(run_id, name, artifact_path=ARTIFACTS)

@@ -1,0 +1,158 @@
+"""The training set: labels known now, features as they were known then, the newest days set aside for the gate."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from airworthy import features
+from airworthy.config import UseCase, get_settings
+from airworthy.errors import ConfigurationError, ReleaseError
+from airworthy.lake import tables
+from airworthy.ledger.clock import data_now
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import TrainingSet
+from airworthy.records import TrainingSetRef
+from airworthy.training.folders import put
+from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, labelled_rows, refused
+
+log = logging.getLogger(__name__)
+
+PART, LABEL, TIME = "part", "label", "prediction_time"
+
+
+def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
+    """Build the training set that can be known now (data time), and keep it as a file.
+
+    The holdout is the newest ``holdout_days`` days whose labels are in. Training rows were predicted before it begins,
+    and their labels were known by then. The same data give the same digest.
+
+    Args:
+        use_case: The use case.
+        run: Who asks: the Airflow run, or a command.
+
+    Raises:
+        DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature.
+        ConfigurationError: a feature has a name that the training set needs for itself.
+    """
+    features.catch_up(use_case, run=run)
+    now = data_now(use_case)
+    columns = features.feature_columns(use_case)
+    clean = use_case.table("clean", use_case.prediction.source)
+    versions = {clean: int(tables.open_table(clean).version()), **features.data_versions(use_case)}
+    labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now)
+    rows = _assemble(use_case, labelled, _join(use_case, labelled, versions), columns)
+    _check_features(use_case, rows, columns)
+    train = part(rows, "train")
+    digest = tables.digest(rows)
+    ref = TrainingSetRef(
+        use_case=use_case.name,
+        digest=digest,
+        url=f"{get_settings().release_url}/training_sets/{digest}.parquet",
+        data_versions=versions,
+        feature_service=use_case.training.feature_service,
+        feature_digest=features.feature_digest(use_case),
+        columns=columns,
+        train_rows=train.num_rows,
+        holdout_rows=rows.num_rows - train.num_rows,
+        train_start=bounds.train_start,
+        train_end=bounds.holdout_start,
+        holdout_start=bounds.holdout_start,
+        holdout_end=bounds.holdout_end,
+        data_time=now,
+        label_rate=float(pc.mean(train[LABEL].cast(pa.float64())).as_py()),
+    )
+    _keep(ref, rows)
+    return ref
+
+
+def read_training_set(ref: TrainingSetRef) -> pa.Table:
+    """The rows of a training set, exactly as they were built.
+
+    Columns: ``part`` (train | holdout), ``label`` (bool), ``prediction_time`` (UTC), the id, the slices, the features.
+
+    Raises:
+        ReleaseError: the file is missing or was altered.
+    """
+    filesystem, path = fsspec.core.url_to_fs(ref.url)
+    again = "build the training set again: the data versions are in its record"
+    try:
+        rows = pq.read_table(io.BytesIO(filesystem.cat_file(path)))
+    except FileNotFoundError as error:
+        raise ReleaseError(f"the training set {ref.digest[:12]} is missing: {ref.url}", next_step=again) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ReleaseError(
+            f"the training set {ref.digest[:12]} cannot be read: {ref.url}: {error}", next_step=again
+        ) from error
+    if tables.digest(rows) != ref.digest:
+        raise ReleaseError(f"the training set {ref.digest[:12]} was altered: {ref.url}", next_step=again)
+    return rows
+
+
+def part(rows: pa.Table, name: str) -> pa.Table:
+    """The rows of one part, ``train`` or ``holdout``."""
+    return rows.filter(pc.equal(rows[PART], name))
+
+
+def _join(use_case: UseCase, labelled: pa.Table, versions: dict[str, int]) -> pa.Table:
+    """Features at each row's prediction time, from exactly these table versions."""
+    wanted = dict.fromkeys([*use_case.prediction.request, use_case.prediction.time])
+    joined = features.historical(use_case, labelled.select(list(wanted)), versions=versions)
+    if joined.num_rows != labelled.num_rows:
+        what = f"{joined.num_rows} rows of features for {labelled.num_rows} predictions"
+        raise refused(use_case, what, "check the joins of features.py")
+    return joined
+
+
+def _assemble(use_case: UseCase, labelled: pa.Table, joined: pa.Table, columns: dict[str, str]) -> pa.Table:
+    clash = sorted({PART, LABEL, TIME} & set(columns))
+    if clash:
+        raise ConfigurationError(
+            f"{use_case.name}: no feature can be named {', '.join(clash)}: the training set needs the name",
+            next_step="rename it in features.py",
+        )
+    content: dict[str, Any] = {PART: labelled[ROW_PART], LABEL: labelled[ROW_LABEL], TIME: labelled[ROW_TIME]}
+    for name in [*use_case.prediction.id, *use_case.gate.slices]:
+        if name in content or name in columns:
+            continue
+        if name not in labelled.schema.names:
+            raise ConfigurationError(
+                f"{use_case.name}: {name!r} in gate.slices or prediction.id is neither a feature nor a column of clean "
+                f"{use_case.prediction.source}",
+                next_step="correct the name in use_case.yaml",
+            )
+        content[name] = labelled[name]
+    content.update({name: joined[name] for name in columns})
+    order = dict.fromkeys([*use_case.prediction.id, TIME])
+    return pa.table(content).combine_chunks().sort_by([(name, "ascending") for name in order])
+
+
+def _check_features(use_case: UseCase, rows: pa.Table, columns: dict[str, str]) -> None:
+    train = part(rows, "train")
+    for name in columns:
+        if pa.types.is_floating(rows[name].type):
+            infinite = pc.sum(pc.is_inf(rows[name]).cast(pa.int64())).as_py() or 0
+            if infinite:
+                raise refused(use_case, "infinite", "guard the division in features.py", name, infinite)
+        if train[name].null_count == train.num_rows:
+            log.warning("%s: feature %s has no value in any of %d training rows", use_case.name, name, train.num_rows)
+
+
+def _keep(ref: TrainingSetRef, rows: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd")
+    put(ref.url, buffer.getvalue())
+    with transaction() as session:
+        # The same rows built again are the same training set: the first record stays.
+        if session.get(TrainingSet, ref.digest) is None:
+            session.add(TrainingSet(digest=ref.digest, use_case=ref.use_case, ref=ref.to_json()))
+    log.info(
+        "%s: training set %s: %d + %d rows, label rate %.3f",
+        ref.use_case, ref.digest[:12], ref.train_rows, ref.holdout_rows, ref.label_rate,
+    )  # fmt: skip
