@@ -1,0 +1,1 @@
+"""Use cases: what a user of the platform writes for one prediction problem, one package each."""
