@@ -1,0 +1,37 @@
+"""Daily, on the wall clock: what events may have lost is found in the ledger and put right."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, CronTriggerTimetable, task
+
+from airworthy.config import use_cases
+
+with DAG(
+    dag_id="platform.housekeeping",
+    description="Reconcile aliases, features and landed intervals with the ledger",
+    doc_md=__doc__,
+    tags=["platform"],
+    default_args={"owner": "platform", "retries": 1},
+    schedule=CronTriggerTimetable("30 4 * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+):
+
+    @task
+    def reconcile(name: str) -> dict[str, object]:
+        """Aliases follow the promotion log; features catch up."""
+        from airworthy.config import get_use_case
+        from airworthy.features import catch_up
+        from airworthy.registry import reconcile_aliases
+        from airworthy_tasks import outcomes, report, run_name
+
+        use_case = get_use_case(name)
+        with outcomes():
+            reconcile_aliases(use_case)
+            outcome = catch_up(use_case, run=run_name())
+        return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
+
+    reconcile.expand(name=sorted(use_cases()))

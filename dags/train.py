@@ -1,0 +1,70 @@
+"""Train a candidate, judge it against the champion, and register it as challenger if the verdict says so.
+
+Woken by open retraining requests (drift, decay, new data, age): the first task claims them all, or skips with the
+reason (none open, cool-down). By hand, with a reason: no cool-down then.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, task
+
+import airworthy_wiring as wiring
+from airworthy.config import UseCase, use_cases
+from airworthy_training import judge, register
+
+
+def build(case: UseCase) -> DAG:
+    """The DAG of one use case."""
+    requests = [wiring.retrain_request(case)]
+    weekly = CronTriggerTimetable("0 3 * * 1", timezone="UTC")
+    with DAG(
+        **wiring.dag_arguments(case, "train", level=1, doc=__doc__),
+        schedule=requests if case.data.live_from else AssetOrTimeSchedule(timetable=weekly, assets=requests),
+        max_active_runs=1,
+        params={
+            "reason": Param(
+                "asked for by hand", type="string", description="Why, when triggered by hand: kept with the verdict"
+            )
+        },
+    ) as dag:
+
+        @task
+        def claim(**context: object) -> dict[str, object]:
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from airworthy.config import get_use_case
+            from airworthy.training.orders import claim_order
+            from airworthy_tasks import note, outcomes, report, run_name
+
+            by_hand = context["dag_run"].run_type == "manual"  # type: ignore[attr-defined]
+            reason = str(context["params"]["reason"]) if by_hand else None  # type: ignore[index]
+            with outcomes():
+                order = claim_order(get_use_case(case.name), run=run_name(), on_demand=reason)
+            if order.skip:
+                note(f"nothing trained: {order.skip}")
+                raise AirflowSkipException(order.skip)
+            return report(order, f"training asked for by {order.words}")
+
+        @task(execution_timeout=None)
+        def fit(order: dict[str, object]) -> dict[str, object]:
+            from airworthy.config import get_use_case
+            from airworthy.training import build_training_set
+            from airworthy.training import fit as fit_candidate
+            from airworthy_tasks import outcomes, report, run_name
+            from airworthy_training import mlflow_link
+
+            use_case = get_use_case(case.name)
+            with outcomes():
+                training_set = build_training_set(use_case, run=run_name())
+                candidate = fit_candidate(use_case, training_set, run=run_name())
+            return report(candidate, f"candidate {candidate.model_digest[:12]} fitted", mlflow_link(candidate))
+
+        order = claim()
+        candidate = fit(order)
+        verdict = judge(case)(candidate, order)
+        register(case)(candidate, verdict)
+    return dag
+
+
+for _case in use_cases().values():
+    globals()[f"{_case.name}_train"] = build(_case)

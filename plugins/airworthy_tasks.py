@@ -1,0 +1,98 @@
+"""How a stage's outcome looks in Airflow's grid: notes, links, and which error means skip, fail or retry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airworthy.errors import AirworthyError, ServiceUnavailableError, StaleVerdictError, SupersededError
+
+if TYPE_CHECKING:
+    from airworthy.intervals import Interval
+    from airworthy.records import Record
+
+NOTE = "note"
+LINKS = {
+    "MLflow run": "link_mlflow",
+    "Verdict": "link_verdict",
+    "Data Docs": "link_data_docs",
+    "Drift report": "link_drift",
+    "Prediction API": "link_api",
+}
+
+
+@contextmanager
+def outcomes() -> Iterator[None]:
+    """Run a stage: superseded work is skipped, what a retry cannot mend fails at once, the rest is retried."""
+    try:
+        yield
+    except (SupersededError, StaleVerdictError) as error:
+        note(str(error.what))
+        raise AirflowSkipException(str(error)) from error
+    except ServiceUnavailableError:
+        raise
+    except AirworthyError as error:
+        note(str(error.what).splitlines()[0])
+        raise AirflowFailException(str(error)) from error
+
+
+def run_name() -> str:
+    """This run's name in the ledger: ``<dag_id>/<run_id>``."""
+    run = get_current_context()["dag_run"]
+    return f"{run.dag_id}/{run.run_id}"
+
+
+def note(words: str) -> None:
+    """One line for the run's note: what came of it (a listener copies it when the run ends)."""
+    get_current_context()["ti"].xcom_push(key=NOTE, value=words[:1000])
+
+
+def link(links: Mapping[str, str]) -> None:
+    """Links of this task, by a name of ``LINKS``."""
+    for name, url in links.items():
+        if name in LINKS:
+            get_current_context()["ti"].xcom_push(key=LINKS[name], value=url)
+
+
+def report(record: Record, words: str, links: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Note and link an outcome, and hand the record on as JSON."""
+    note(words)
+    link(links or {})
+    return record.to_json()
+
+
+def interval_of(dag_run: Any) -> Interval:
+    """The interval of a partitioned run.
+
+    Raises:
+        ConfigurationError: the run has no partition key (it was triggered by hand without one), or a wrong one.
+    """
+    from airworthy.errors import ConfigurationError
+    from airworthy.intervals import Interval
+
+    if not dag_run.partition_key:
+        raise ConfigurationError(
+            f"run {dag_run.run_id} has no partition key",
+            next_step="trigger it with a partition key such as 2013-01-31, or backfill",
+        )
+    return Interval.of(dag_run.partition_key[:10])
+
+
+def runs_waiting() -> int:
+    """How many runs of this DAG are still queued: in a backfill the last ones catch the features up, in one pass."""
+    context = get_current_context()
+    return int(context["ti"].get_dr_count(context["dag_run"].dag_id, states=["queued"]))
+
+
+def fail_with(task_id: str) -> None:
+    """Fail when a task before this one failed: a run ends as its last task does, and would look green otherwise."""
+    context = get_current_context()
+    run = context["dag_run"]
+    found = context["ti"].get_task_states(run.dag_id, task_ids=[task_id], run_ids=[run.run_id])
+    failed = [name for name, state in found.get(run.run_id, {}).items() if state in ("failed", "upstream_failed")]
+    if failed:
+        raise AirflowFailException(f"{', '.join(failed)} failed: see its log for what, where and what to do next")

@@ -1,0 +1,64 @@
+"""The tasks that ``.train`` and ``.experiment`` share: the gate and the registration are the same for both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import task
+
+import airworthy_wiring as wiring
+from airworthy.config import UseCase, get_settings
+
+if TYPE_CHECKING:
+    from airworthy.records import CandidateRef
+
+
+def mlflow_link(candidate: CandidateRef) -> dict[str, str]:
+    """Link to the candidate's MLflow run."""
+    return {"MLflow run": f"{get_settings().mlflow_public_url}/#/runs/{candidate.run_id}"}
+
+
+def judge(case: UseCase) -> Callable[..., Any]:
+    """The gate's task: candidate and order in, verdict out."""
+
+    @task(task_id="judge")
+    def judge_candidate(candidate: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+        from airworthy.config import get_use_case
+        from airworthy.evaluation import judge as judge_stage
+        from airworthy.evaluation import report_link
+        from airworthy.ledger.requests import close_requests
+        from airworthy.records import CandidateRef
+        from airworthy_tasks import outcomes, report, run_name
+
+        use_case, ref = get_use_case(case.name), CandidateRef.model_validate(candidate)
+        with outcomes():
+            verdict = judge_stage(use_case, ref, causes=order["causes"])
+            close_requests(use_case.name, run_name(), f"{verdict.decision}: {verdict.summary}"[:500])
+        links = mlflow_link(ref) | {"Verdict": report_link(verdict)}
+        return report(verdict, f"{'passed' if verdict.decision == 'pass' else 'refused'}: {verdict.summary}", links)
+
+    return judge_candidate
+
+
+def register(case: UseCase) -> Callable[..., Any]:
+    """The registration's task: skipped when the gate refused."""
+
+    @task(task_id="register", outlets=[wiring.challenger(case)])
+    def register_challenger(candidate: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from airworthy.config import get_use_case
+        from airworthy.records import CandidateRef, Verdict
+        from airworthy.registry import register as register_stage
+        from airworthy_tasks import outcomes, report
+
+        judged = Verdict.model_validate(verdict)
+        if judged.decision != "pass":
+            raise AirflowSkipException(f"refused: {judged.summary}")
+        with outcomes():
+            release = register_stage(get_use_case(case.name), CandidateRef.model_validate(candidate), judged)
+        link = {"MLflow run": f"{get_settings().mlflow_public_url}/#/models/{get_settings().model_name(case.name)}"}
+        return report(release, f"challenger {release.digest[:12]} (version {release.version}): {judged.summary}", link)
+
+    return register_challenger

@@ -1,0 +1,99 @@
+"""Triggers that look outside Airflow: the landing zone and the ledger. They only wake; the ledger decides.
+
+Each re-sends its event while there is still something to do, since Airflow's asset events may be lost or doubled.
+They touch the ledger and file listings only: nothing in the triggerer uses Delta or DuckDB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+
+REMIND_SECONDS = 60.0
+
+
+class _Watch(BaseEventTrigger):
+    """Send an event when the list of work changes, and remind when it stays."""
+
+    def __init__(self, use_case: str, poke_interval: float = 1.0) -> None:
+        super().__init__()
+        self.use_case, self.poke_interval = use_case, poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments."""
+        return (
+            f"airworthy_triggers.{type(self).__name__}",
+            {"use_case": self.use_case, "poke_interval": self.poke_interval},
+        )
+
+    def work(self) -> list[str]:
+        """What waits to be done."""
+        raise NotImplementedError
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Endless: one event for a list that is new, or old and still there."""
+        sent: list[str] = []
+        sent_at = time.monotonic()
+        while True:
+            try:
+                work = await asyncio.to_thread(self.work)
+            except Exception:
+                self.log.exception("%s cannot look now; it tries again", type(self).__name__)
+                work = []
+            if work and (work != sent or time.monotonic() - sent_at > REMIND_SECONDS):
+                yield TriggerEvent({"work": work[:50], "count": len(work)})
+                sent_at = time.monotonic()
+            sent = work
+            await asyncio.sleep(self.poke_interval)
+
+
+class LandingWatcher(_Watch):
+    """Wakes ``.arrivals``: intervals that landed and that no scheduled run will take."""
+
+    def work(self) -> list[str]:
+        """Keys of those intervals."""
+        from airworthy.config import get_use_case
+        from airworthy.ingest import wakes
+
+        return wakes(get_use_case(self.use_case))
+
+
+class RequestWatcher(_Watch):
+    """Wakes ``.train``: open retraining requests in the ledger.
+
+    ``.monitor`` runs by partition, and Airflow never lets an event of a partitioned run wake an unpartitioned DAG.
+    """
+
+    def work(self) -> list[str]:
+        """Ids of the open requests."""
+        from airworthy.ledger.requests import open_requests
+
+        return [str(request.id) for request in open_requests(self.use_case)]
+
+
+class LandedIntervalTrigger(BaseTrigger):
+    """Ends when an interval has landed."""
+
+    def __init__(self, use_case: str, interval: str, poke_interval: float = 30.0) -> None:
+        super().__init__()
+        self.use_case, self.interval, self.poke_interval = use_case, interval, poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments."""
+        arguments = {"use_case": self.use_case, "interval": self.interval, "poke_interval": self.poke_interval}
+        return ("airworthy_triggers.LandedIntervalTrigger", arguments)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event, when every required source of the interval has its manifest."""
+        from airworthy.config import get_use_case
+        from airworthy.intervals import Interval
+        from airworthy.lake.landing import landed
+
+        use_case, interval = get_use_case(self.use_case), Interval.of(self.interval)
+        while await asyncio.to_thread(landed, use_case, interval) is None:
+            await asyncio.sleep(self.poke_interval)
+        yield TriggerEvent({"interval": self.interval})

@@ -1,0 +1,68 @@
+"""What every DAG of the platform shares: its assets, tags, owner and retries."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from airflow.sdk import Asset, AssetWatcher
+
+from airworthy.config import UseCase, get_settings
+from airworthy_triggers import LandingWatcher, RequestWatcher
+
+RETRIES = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=5),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+}
+
+
+def dag_arguments(use_case: UseCase, family: str, *, level: int, doc: str | None) -> dict[str, Any]:
+    """Arguments of a DAG: id, owner, tags, documentation, retries."""
+    return {
+        "dag_id": f"{use_case.name}.{family}",
+        "description": (doc or "").strip().splitlines()[0],
+        "doc_md": doc,
+        "tags": [f"level-{level}", use_case.name],
+        "default_args": {"owner": use_case.owner, **RETRIES},
+        "catchup": False,
+        "start_date": datetime.combine(use_case.data.first, time(), UTC),
+    }
+
+
+def _as_uri(url: str) -> str:
+    return url if "://" in url else f"file://{url}"
+
+
+def landing(use_case: UseCase) -> Asset:
+    """The landing zone; its watcher wakes ``.arrivals``."""
+    return Asset(
+        name=f"{use_case.name}/landing",
+        uri=f"{_as_uri(get_settings().landing_url)}/{use_case.name}",
+        watchers=[AssetWatcher(name="landing", trigger=LandingWatcher(use_case=use_case.name))],
+    )
+
+
+def clean(use_case: UseCase) -> Asset:
+    """The clean tables, by partition; only the roll-up of ``.monitor`` hangs on them."""
+    return Asset(name=f"{use_case.name}/clean", uri=f"{_as_uri(get_settings().lake_url)}/{use_case.name}/clean")
+
+
+def retrain_request(use_case: UseCase) -> Asset:
+    """Open retraining requests in the ledger; the watcher wakes ``.train``."""
+    return Asset(
+        name=f"{use_case.name}/retrain-request",
+        uri=f"airworthy://ledger/{use_case.name}/retraining_request",
+        watchers=[AssetWatcher(name="requests", trigger=RequestWatcher(use_case=use_case.name))],
+    )
+
+
+def challenger(use_case: UseCase) -> Asset:
+    """A release that passed the gate; wakes ``.deliver``."""
+    return Asset(name=f"{use_case.name}/challenger", uri=f"airworthy://ledger/{use_case.name}/challenger")
+
+
+def release(use_case: UseCase) -> Asset:
+    """The champion that serves."""
+    return Asset(name=f"{use_case.name}/release", uri=f"airworthy://ledger/{use_case.name}/release")
