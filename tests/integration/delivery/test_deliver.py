@@ -1,0 +1,221 @@
+"""A delivery promotes only what its verdict allows, staging has seen working, and every live worker has loaded."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airworthy import registry
+from airworthy.config import UseCase, get_settings
+from airworthy.delivery import deliver
+from airworthy.ledger import promotions
+from airworthy.ledger.promotions import report_worker
+
+from ..serving.world import ORDER, Traffic, free_port, promote, release, service  # noqa: TID252 - one small world for both
+
+
+def state(digest: str) -> tuple[str, str]:
+    """State and reason of a release."""
+    (row,) = [r for r in promotions.releases("tiny_orders") if r.digest == digest]
+    return row.state, row.reason
+
+
+@contextmanager
+def heartbeat(use_case: UseCase) -> Iterator[None]:
+    """A worker that is alive and has loaded nothing."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.is_set():
+            report_worker("local", 1, use_case.name, 0, None)
+            ended.wait(1)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def with_timeout(use_case: UseCase, seconds: float) -> UseCase:
+    return use_case.model_copy(update={"delivery": use_case.delivery.model_copy(update={"switch_timeout_s": seconds})})
+
+
+def test_a_challenger_is_tried_promoted_and_answers_everywhere(orders: UseCase, tmp_path: Path) -> None:
+    # Given a live service without a champion, and an older and a newer challenger.
+    older, newer = release(orders, seed=1, version=1), release(orders, seed=2, version=2)
+    with service(free_port(), tmp_path) as api:
+        api.wait_generation(orders, 0, 60)
+        # When it is delivered.
+        outcome = deliver(orders, run="manual__1")
+        # Then the newer one was loaded in staging and answers now; the older one is retired.
+        assert (outcome.status, outcome.release, outcome.generation) == ("promoted", newer.digest, 1), outcome.reason
+        assert state(newer.digest)[0] == "champion"
+        assert state(older.digest) == ("retired", f"superseded by {newer.digest[:12]}")
+        assert api.get("/model").json()["release"] == newer.digest
+        figures = outcome.figures
+        assert figures["requests"] == 60 + 4 * 5
+        assert (figures["errors"], figures["workers"]) == (0, 1)
+        assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+        assert figures["qps"] > 0
+        assert 0 < figures["switch_seconds"] < 30
+        # MLflow is away: the switch counts, and the note says that the aliases wait.
+        assert "aliases" in outcome.reason
+        (row,) = promotions.promotion_log(orders.name)
+        assert (row.action, row.verdict_id, row.to_digest) == ("promote", newer.verdict_id, newer.digest)
+
+        # When it runs again as another run, there is nothing to do; as the same run, it says what it did.
+        again = deliver(orders, run="manual__2")
+        assert (again.status, again.release) == ("refused", "")
+        assert "no challenger" in again.reason
+        same = deliver(orders, run="manual__1")
+        assert (same.status, same.generation) == ("promoted", 1)
+        assert len(promotions.promotion_log(orders.name)) == 1
+
+        # When the next one is delivered under load, no request fails; staging leaves nothing in log and workers.
+        best = release(orders, seed=3, version=3, against=newer.digest)
+        with Traffic(api.url, threads=2).running() as traffic:
+            traffic.wait(50)
+            outcome = deliver(orders, run="manual__3")
+            traffic.wait(50)
+        assert outcome.status == "promoted", outcome.reason
+        assert traffic.failures == []
+        assert traffic.answers[-1]["version"] == f"v3-{best.digest[:12]}"
+        assert {w.instance for w in promotions.live_workers(orders.name)} == {"local"}
+        assert {p.name for p in get_settings().spool.glob("*/*") if "staging" in p.name} == set()
+
+
+def verdictless(orders: UseCase) -> Any:
+    made = release(orders, seed=1)
+    lost = made.model_copy(update={"digest": uuid.uuid4().hex, "verdict_id": "lost"})
+    promotions.set_release_state(made.digest, "retired")
+    promotions.record_release(lost)
+    return lost
+
+
+def tampered(orders: UseCase) -> Any:
+    made = release(orders, seed=1)
+    (Path(registry.release_folder(made.digest)) / "encoder.json").write_text("{}")
+    return made
+
+
+REFUSED = [
+    (
+        lambda case: release(case, seed=1, decision="refuse", summary="worse"),
+        "refused",
+        "is refuse in mode enabled: worse",
+    ),
+    (lambda case: release(case, seed=1, mode="dry_run"), "refused", "in mode dry_run"),
+    (lambda case: release(case, seed=1, model_digest="f" * 64), "refused", "not about the model of release"),
+    (lambda case: release(case, seed=1, against="e" * 64), "stale", "the champion now is no champion"),
+    (verdictless, "refused", "has no verdict 'lost'"),
+    (tampered, "refused", "altered"),
+]
+
+
+@pytest.mark.parametrize(("make", "status", "words"), REFUSED, ids=[r[2] for r in REFUSED])
+def test_what_may_not_serve_is_turned_down_before_staging(orders: UseCase, make: Any, status: str, words: str) -> None:
+    made = make(orders)
+    outcome = deliver(orders, run="r")
+    assert (outcome.status, outcome.release) == (status, made.digest)
+    assert words in outcome.reason
+    assert state(made.digest) == ("refused", outcome.reason)
+    assert promotions.champion(orders.name) is None
+
+
+def test_a_champion_that_changed_during_staging_makes_the_verdict_stale(
+    orders: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a challenger judged without a champion, and another that is promoted while the first is in staging.
+    other = release(orders, seed=2)
+    promotions.set_release_state(other.digest, "retired")
+    made = release(orders, seed=1)
+    real = registry.verify
+
+    def verify_slowly(digest: str) -> Any:
+        promote(orders, other)
+        return real(digest)
+
+    monkeypatch.setattr(registry, "verify", verify_slowly)
+    with heartbeat(orders):
+        outcome = deliver(orders, run="r")
+    # Then compare-and-set refuses it.
+    assert (outcome.status, outcome.release) == ("stale", made.digest), outcome.reason
+    assert promotions.champion(orders.name) == promotions.Champion(other.digest, 1)
+
+
+def test_too_slow_is_refused_with_its_figure(orders: UseCase) -> None:
+    made = release(orders, seed=1)
+    strict = orders.model_copy(update={"delivery": orders.delivery.model_copy(update={"max_p99_ms": 0.01})})
+    outcome = deliver(strict, run="r")
+    assert (outcome.status, outcome.generation) == ("refused", None)
+    assert "p99 is" in outcome.reason
+    assert state(made.digest)[0] == "refused"
+
+
+def test_a_service_that_is_down_keeps_the_challenger_for_the_next_delivery(orders: UseCase) -> None:
+    made = release(orders, seed=1)
+    outcome = deliver(with_timeout(orders, 1), run="r")
+    assert outcome.status == "refused"
+    assert "no live worker" in outcome.reason
+    assert state(made.digest)[0] == "challenger"
+    assert promotions.champion(orders.name) is None
+
+
+def test_workers_that_cannot_load_it_are_switched_back(orders: UseCase, tmp_path: Path) -> None:
+    # Given a champion, and a service whose copy of the release store lacks the challenger.
+    first = release(orders, seed=1, version=1)
+    promote(orders, first)
+    shutil.copytree(get_settings().release_url, tmp_path / "copy")
+    with service(free_port(), tmp_path, AIRWORTHY_RELEASE_URL=str(tmp_path / "copy")) as api:
+        api.wait_generation(orders, 1, 60)
+        second = release(orders, seed=2, version=2, against=first.digest)
+        # When it is delivered under load.
+        with Traffic(api.url, threads=2).running() as traffic:
+            outcome = deliver(with_timeout(orders, 4), run="r")
+            traffic.wait(20)
+        # Then the log is back at the first one, the reason is on file, and nobody noticed.
+        assert outcome.status == "refused"
+        assert outcome.generation == 3
+        assert "did not load it in time" in outcome.reason
+        assert "missing" in outcome.reason
+        assert [(r.action, r.to_digest) for r in promotions.promotion_log(orders.name)] == [
+            ("promote", first.digest), ("promote", second.digest), ("rollback", first.digest),
+        ]  # fmt: skip
+        assert state(second.digest)[0] == "refused"
+        assert state(first.digest)[0] == "champion"
+        assert traffic.failures == []
+        api.wait_generation(orders, 3)
+        (prediction,) = api.post("/predict", ORDER).json()["predictions"]
+        assert (prediction["version"], prediction["generation"]) == (f"v1-{first.digest[:12]}", 3)
+
+
+def test_a_staged_answer_that_is_not_the_models_own_is_refused(
+    orders: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an offline model whose answers differ by a thousandth from what the staged service says.
+    made = release(orders, seed=1)
+    real = registry.load
+
+    class Other:
+        def __init__(self, digest: str) -> None:
+            self.model = real(digest)
+            self.schema = self.model.schema
+
+        def predict(self, values: list[dict[str, Any]]) -> Any:
+            return self.model.predict(values) + 1e-3
+
+    monkeypatch.setattr(registry, "load", Other)
+    outcome = deliver(orders, run="r")
+    assert outcome.status == "refused"
+    assert "differ from the model's own by up to 0.001" in outcome.reason
+    assert state(made.digest)[0] == "refused"

@@ -1,0 +1,111 @@
+"""What ``.arrivals`` takes: corrections of any day, live days that are over, never a replayed world's history."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from parcels import world
+
+from airworthy.config import UseCase
+from airworthy.errors import DataRejectedError
+from airworthy.ingest import arrivals, ingest_interval, wakes
+from airworthy.intervals import Interval
+from airworthy.lake import landing
+from airworthy.ledger import clock
+
+HISTORY, LIVE, LATER = "2013-10-20", "2013-11-05", "2013-11-06"
+
+
+def ingest(use_case: UseCase, key: str) -> None:
+    ingest_interval(use_case, Interval.of(key), run="test")
+
+
+def test_live_days_are_taken_when_they_are_over_and_history_never(parcels: UseCase) -> None:
+    for key in (LATER, LIVE, HISTORY):
+        world.land_day(parcels, key)
+    assert wakes(parcels) == []
+    clock.advance(parcels, Interval.of(LIVE).end - timedelta(seconds=1))
+    assert wakes(parcels) == []
+    clock.advance(parcels, Interval.of(LIVE).end)
+    assert wakes(parcels) == [LIVE]
+    clock.advance(parcels, Interval.of(LATER).end)
+    assert arrivals(parcels) == [Interval.of(LIVE), Interval.of(LATER)]
+    ingest(parcels, LIVE)
+    assert wakes(parcels) == [LATER]
+
+
+def test_a_day_that_lacks_a_source_is_not_taken(parcels: UseCase) -> None:
+    clock.advance(parcels, Interval.of(LATER).end)
+    world.land_parcels(parcels, LIVE)
+    assert wakes(parcels) == []
+    world.land_depots(parcels, LIVE)
+    assert wakes(parcels) == [LIVE]
+
+
+def test_a_correction_is_taken_on_any_day_even_of_history(parcels: UseCase) -> None:
+    world.land_day(parcels, HISTORY)
+    ingest(parcels, HISTORY)
+    assert wakes(parcels) == []
+    world.land_parcels(parcels, HISTORY, world.parcels(HISTORY, 39))
+    assert wakes(parcels) == [HISTORY]
+    ingest(parcels, HISTORY)
+    assert wakes(parcels) == []
+
+
+def test_a_refused_file_is_taken_again_only_when_it_was_corrected(parcels: UseCase) -> None:
+    clock.advance(parcels, Interval.of(LIVE).end)
+    world.land_parcels(parcels, LIVE, content=b"")
+    world.land_depots(parcels, LIVE)
+    assert wakes(parcels) == [LIVE]
+    with pytest.raises(DataRejectedError):
+        ingest(parcels, LIVE)
+    assert wakes(parcels) == []
+    world.land_parcels(parcels, LIVE)
+    assert wakes(parcels) == [LIVE]
+
+
+def test_a_damaged_upload_is_taken_again_when_the_same_bytes_are_landed_once_more(parcels: UseCase) -> None:
+    clock.advance(parcels, Interval.of(LIVE).end)
+    world.land_depots(parcels, LIVE)
+    for _ in range(2):
+        path = Path(landing.data_file(parcels, world.land_parcels(parcels, LIVE)))
+        path.write_bytes(path.read_bytes()[:-9])
+        assert wakes(parcels) == [LIVE]
+        with pytest.raises(DataRejectedError, match="truncated"):
+            ingest(parcels, LIVE)
+        assert wakes(parcels) == []
+    world.land_parcels(parcels, LIVE)
+    assert wakes(parcels) == [LIVE]
+    ingest(parcels, LIVE)
+    assert wakes(parcels) == []
+
+
+def test_on_a_schedule_only_what_its_run_missed_is_taken(parcels: UseCase) -> None:
+    scheduled = parcels.model_copy(update={"data": parcels.data.model_copy(update={"live_from": None})})
+    world.land_day(scheduled, LIVE)
+    clock.advance(scheduled, Interval.of(LIVE).end + timedelta(hours=1))
+    assert wakes(scheduled) == []
+    clock.advance(scheduled, Interval.of(LIVE).end + timedelta(hours=1, seconds=1))
+    assert wakes(scheduled) == [LIVE]
+
+
+def test_looking_is_cheap_and_uses_no_table(parcels: UseCase) -> None:
+    for day in range(1, 29):
+        world.land_day(parcels, f"2013-11-{day:02d}")
+    clock.advance(parcels, Interval.of("2013-12-01").start)
+    assert len(wakes(parcels)) == 28
+    start = time.process_time()
+    for _ in range(10):
+        wakes(parcels)
+    assert (time.process_time() - start) / 10 < 0.05
+
+
+def test_the_watcher_loads_no_great_expectations(parcels: UseCase) -> None:
+    code = "import sys, airworthy.ingest; print('great_expectations' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

@@ -1,0 +1,264 @@
+"""The embedded platform, really started: ready, restarted after kill -9, stopped without a trace.
+
+It runs in a folder whose path is too long for a Unix socket, so that what is done about that is always tried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from airworthy.config import Settings, get_settings
+from airworthy.errors import ConfigurationError, ServiceUnavailableError
+from airworthy.platform import health, postgres, processes
+from airworthy.platform.airflow_api import AirflowApi
+from airworthy.platform.layout import SOCKET_LIMIT, Layout
+from airworthy.platform.programs import PROGRAMS
+from airworthy.platform.supervisor import Supervisor
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(p.getsockname()[1]) for p in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+class Platform:
+    """A platform of this test, driven by the real command line."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("AIRFLOW", "MLFLOW", "SERVICE", "REPORTS")
+        urls = {f"AIRWORTHY_{n}_URL": f"http://127.0.0.1:{p}" for n, p in zip(names, free_ports(4), strict=True)}
+        self.environment = {"AIRWORTHY_VAR": str(folder / "var"), **urls}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        env = {n: v for n, v in os.environ.items() if not n.startswith(("AIRWORTHY_", "AIRFLOW"))} | self.environment
+        command = [sys.executable, "-P", "-m", "airworthy.cli", *arguments]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings()
+
+    @property
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.settings)
+
+    def pid(self, program: str) -> int:
+        return self.supervisor.states()[program].pid
+
+    def problem(self, program: str) -> str:
+        return health.problem(self.settings, self.supervisor.states()[program])
+
+    def postmaster(self) -> int | None:
+        return postgres.postmaster(Layout(self.settings).postgres)
+
+
+def eventually(check: Callable[[], Any], seconds: float = 180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    top = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp"))
+    folder = top / ("a-folder-with-a-long-name-" * 4)
+    folder.mkdir()
+    patch = pytest.MonkeyPatch()
+    built = Platform(folder)
+    for name in [n for n in os.environ if n.startswith("AIRWORTHY_")]:
+        patch.delenv(name)
+    for name, value in built.environment.items():
+        patch.setenv(name, value)
+    get_settings.cache_clear()
+    done = built.run("up")
+    if done.returncode:
+        built.run("down")
+        pytest.fail(done.stdout + done.stderr)
+    yield built
+    built.run("down")
+    patch.undo()
+    get_settings.cache_clear()
+    shutil.rmtree(top, ignore_errors=True)
+
+
+def test_everything_does_its_work(platform: Platform) -> None:
+    # A machine with other work to do may make one of the answers late.
+    eventually(lambda: platform.run("status").returncode == 0, 90)
+    done = platform.run("status", "--json")
+
+    assert {p["name"] for p in json.loads(done.stdout)} == set(PROGRAMS)
+    assert {p["problem"] for p in json.loads(done.stdout)} == {""}
+
+
+def test_a_long_path_has_its_sockets_elsewhere_and_private(platform: Platform) -> None:
+    layout = Layout(platform.settings)
+
+    assert len(str(layout.postgres / ".s.PGSQL.5432")) > SOCKET_LIMIT
+    assert platform.settings.socket_dir != layout.postgres
+    assert (platform.settings.socket_dir / ".s.PGSQL.5432").stat().st_mode & 0o077 == 0
+    assert layout.supervisor_socket.parent.stat().st_mode & 0o077 == 0
+
+
+def test_databases_and_their_settings(platform: Platform) -> None:
+    with postgres.connect(platform.settings.socket_dir) as connection:
+        names = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+        (connections,) = connection.execute("SHOW max_connections").fetchone() or ("",)
+        (addresses,) = connection.execute("SHOW listen_addresses").fetchone() or ("?",)
+
+    assert {"airflow", "mlflow", "feast", "ledger", "online"} <= names
+    assert (connections, addresses) == ("200", "")
+
+
+def test_it_listens_on_this_machine_only(platform: Platform) -> None:
+    found = set()
+    for process in processes.belonging(platform.settings):
+        found |= {c.laddr.ip for c in process.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN}
+
+    assert found == {"127.0.0.1"}
+
+
+def test_a_second_up_says_so_quickly(platform: Platform) -> None:
+    start = time.monotonic()
+    done = platform.run("up")
+
+    assert done.returncode == 0
+    assert "is up already" in done.stdout
+    assert time.monotonic() - start < 20
+
+
+def test_migrating_again_changes_nothing(platform: Platform) -> None:
+    before = platform.pid("service")
+
+    done = platform.run("migrate")
+
+    assert done.returncode == 0, done.stderr
+    assert platform.pid("service") == before
+
+
+def test_the_doctor_is_content(platform: Platform) -> None:
+    findings = {f["subject"]: f for f in json.loads(platform.run("doctor", "--json").stdout)}
+
+    assert findings["ports"]["level"] == findings["pools"]["level"] == findings["leftovers"]["level"] == "ok"
+    assert "of all pools in Airflow" in findings["pools"]["words"]
+
+
+def test_users_have_the_roles_they_should(platform: Platform) -> None:
+    viewer, admin = AirflowApi(user="viewer"), AirflowApi()
+
+    assert admin.import_errors() == []
+    assert viewer.dags()
+    with pytest.raises(ConfigurationError, match="403"):
+        viewer.trigger("platform.housekeeping")
+    with pytest.raises(ConfigurationError, match="refuses the login"):
+        AirflowApi(password="wrong").dags()
+
+
+def test_a_run_is_triggered_watched_and_noted(platform: Platform) -> None:
+    api = AirflowApi()
+    eventually(lambda: any(d["dag_id"] == "platform.housekeeping" for d in api.dags()))
+    api.unpause("platform.housekeeping")
+
+    run = api.trigger("platform.housekeeping", note="by a test")
+    ended = api.wait("platform.housekeeping", run, timeout_s=240)
+    api.set_note("platform.housekeeping", run, "seen")
+
+    assert ended["state"] == "success"
+    assert {t["state"] for t in api.tasks("platform.housekeeping", run)} <= {"success", "skipped"}
+    assert api.run("platform.housekeeping", run)["note"] == "seen"
+    assert run in [r["dag_run_id"] for r in api.runs("platform.housekeeping", state="success")]
+
+
+def test_what_airflow_does_not_know(platform: Platform) -> None:
+    api = AirflowApi()
+
+    assert api.runs("no.such_dag") == []
+    with pytest.raises(ConfigurationError, match="404"):
+        api.trigger("no.such_dag")
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        AirflowApi("http://127.0.0.1:1", patience_s=0).health()
+
+
+@pytest.mark.parametrize("program", ["service", "scheduler", "api-server", "postgres", "mlflow"])
+def test_a_killed_program_comes_back(platform: Platform, program: str) -> None:
+    before, server = platform.pid(program), platform.postmaster()
+
+    os.kill(before, signal.SIGKILL)
+
+    eventually(lambda: platform.pid(program) not in (0, before))
+    eventually(lambda: not platform.problem(program))
+    # Nothing of its first life is left beside it: its children now are its own.
+    mine = {p.pid for p in psutil.Process(platform.pid(program)).children(recursive=True)} | {platform.pid(program)}
+    if program != "postgres":
+        eventually(lambda: {p.pid for p in processes.belonging(platform.settings, program)} <= mine, 20)
+    assert platform.postmaster() == server  # the server outlives the one that holds it
+
+
+def test_a_killed_postgres_comes_back_with_its_data(platform: Platform) -> None:
+    with postgres.connect(platform.settings.socket_dir, "ledger") as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    before = platform.postmaster()
+    assert before is not None
+
+    os.kill(before, signal.SIGKILL)
+
+    eventually(lambda: platform.postmaster() not in (None, before) and not platform.problem("postgres"))
+    with postgres.connect(platform.settings.socket_dir, "ledger") as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+    for program in PROGRAMS:
+        eventually(lambda program=program: not platform.problem(program), 300)
+
+
+def test_up_takes_over_when_the_supervisor_was_killed(platform: Platform) -> None:
+    supervisor = processes.alive(Layout(platform.settings).supervisor_pid)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    eventually(lambda: not platform.supervisor.is_running(), 10)
+
+    done = platform.run("up")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left behind" in done.stdout
+    with postgres.connect(platform.settings.socket_dir, "ledger") as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+    assert platform.run("status").returncode == 0
+
+
+def test_down_leaves_nothing(platform: Platform) -> None:
+    socket_dir = platform.settings.socket_dir
+
+    done = platform.run("down")
+
+    assert done.returncode == 0, done.stderr
+    assert "left behind" not in done.stdout
+    assert processes.belonging(platform.settings) == []
+    assert platform.postmaster() is None
+    with pytest.raises(psycopg.OperationalError):
+        postgres.connect(socket_dir)
+    for url in (platform.settings.airflow_url, platform.settings.mlflow_url, platform.settings.service_url):
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)

@@ -1,0 +1,107 @@
+"""From landed orders to a training set, on real tables and Feast."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from tiny_orders import world
+
+from airworthy import features
+from airworthy.config import UseCase
+from airworthy.errors import ConfigurationError, DataRejectedError, ReleaseError
+from airworthy.intervals import Interval
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import TrainingSet
+from airworthy.training import build_training_set, read_training_set, training_set
+from airworthy.training.training_set import part
+
+from .conftest import LAST
+
+
+def test_a_training_set_of_the_real_tables(shop: UseCase) -> None:
+    # When it is built.
+    ref = build_training_set(shop, run="train__1")
+
+    # Then the parts, the bounds and the inputs are what the use case asks for.
+    rows = read_training_set(ref)
+    train, holdout = part(rows, "train"), part(rows, "holdout")
+    assert (train.num_rows, holdout.num_rows) == (ref.train_rows, ref.holdout_rows)
+    assert ref.columns == features.feature_columns(shop)
+    assert rows.schema.names[-len(ref.columns) :] == list(ref.columns)
+    assert {"part", "label", "prediction_time", "order_id", "channel"} <= set(rows.schema.names)
+    assert rows["label"].null_count == 0
+    assert (ref.holdout_start, ref.holdout_end) == (Interval.of("2024-01-11").start, Interval.of("2024-01-15").start)
+    assert pc.max(train["prediction_time"]).as_py() < ref.train_end <= pc.min(holdout["prediction_time"]).as_py()
+    # The orders of 10 January came back on the 11th, after the holdout began: in neither part.
+    assert pc.max(train["prediction_time"]).as_py() < Interval.of("2024-01-10").start
+    assert ref.label_rate == pytest.approx(sum(train["label"].to_pylist()) / train.num_rows)
+    assert set(ref.data_versions) == {"tiny_orders/clean/orders", *features.data_versions(shop)}
+    assert rows["order_id"].to_pylist() == sorted(rows["order_id"].to_pylist())
+    with transaction() as session:
+        assert session.get(TrainingSet, ref.digest).ref == ref.to_json()
+    check_features(shop, rows.to_pylist())
+
+
+def check_features(shop: UseCase, rows: list[dict[str, Any]]) -> None:
+    """Recompute the features by brute force: nothing later than the prediction, nothing forgotten."""
+    orders = [o for day in world.history_keys(shop, LAST) for o in world.orders_of(day)]
+    by_id = {o["order_id"]: o for o in orders}
+
+    for row in rows[:: len(rows) // 60]:
+        order = by_id[row["order_id"]]
+        # A day's history counts from six hours after its end, and reaches seven days back.
+        newest = row["prediction_time"] - timedelta(hours=6) - timedelta(days=1)
+        days = {(newest - timedelta(days=d)).strftime("%Y-%m-%d") for d in range(7)}
+        past = [o for o in orders if o["customer"] == order["customer"] and o["ordered_at"][:10] in days]
+        assert row["order_amount"] == order["amount"]
+        assert row["order_channel"] == order["channel"]
+        assert past or row["orders_7d"] is None
+        if past:
+            assert row["orders_7d"] == len(past), row
+            assert row["mean_amount_7d"] == pytest.approx(sum(o["amount"] for o in past) / len(past))
+
+
+def test_the_same_data_give_the_same_training_set(shop: UseCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_training_set(shop, run="train__1")
+    content = Path(first.url).read_bytes()
+
+    again = build_training_set(shop, run="train__2")
+
+    assert again == first
+    assert Path(first.url).read_bytes() == content
+    assert not [p for p in Path(first.url).parent.iterdir() if p.name.startswith(".")]
+
+    # And an hour before the last day's labels are known, that day is not in it.
+    monkeypatch.setattr(training_set, "data_now", lambda _: Interval.of(LAST).end + timedelta(hours=5))
+    earlier = build_training_set(shop, run="train__1")
+
+    assert earlier.holdout_end == first.holdout_end - timedelta(days=1)
+    assert earlier.digest != first.digest
+
+
+def test_what_is_altered_or_does_not_fit_is_refused(shop: UseCase) -> None:
+    # An altered, damaged, missing file.
+    ref = build_training_set(shop, run="train__1")
+    file = Path(ref.url)
+    pq.write_table(read_training_set(ref).slice(1), file)
+    with pytest.raises(ReleaseError, match="was altered"):
+        read_training_set(ref)
+    file.write_bytes(b"no parquet")
+    with pytest.raises(ReleaseError, match="cannot be read"):
+        read_training_set(ref)
+    file.unlink()
+    with pytest.raises(ReleaseError, match="is missing"):
+        read_training_set(ref)
+    # Too few days, a slice that is no column.
+    many_days = shop.training.model_copy(update={"min_train_days": 60})
+    slices = shop.gate.model_copy(update={"slices": ["colour"]})
+
+    with pytest.raises(DataRejectedError, match="14 days with labels; 60 to train on and 4 for the holdout"):
+        build_training_set(shop.model_copy(update={"training": many_days}), run="train__1")
+    with pytest.raises(ConfigurationError, match=r"'colour' in gate\.slices"):
+        build_training_set(shop.model_copy(update={"gate": slices}), run="train__1")

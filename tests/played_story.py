@@ -1,0 +1,117 @@
+"""The embedded platform on ports of its own, and a short story played on it once for all end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from airworthy.config import get_settings
+from airworthy.config.use_case import use_cases
+from airworthy.intervals import Interval
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _free_block(size: int) -> int:
+    """First of some neighbouring free ports (Airflow's helpers take the ports after its own)."""
+    for first in range(21000, 29000, 100):
+        try:
+            for port in range(first, first + size):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise RuntimeError("no free ports")
+
+
+@dataclass
+class Played:
+    """The platform after the story.
+
+    Attributes:
+        var: Its folder.
+        steps: The record of the story, ``var/demo.json``.
+        killed: Names of the programs that were killed with SIGKILL in the middle.
+    """
+
+    var: Path
+    steps: dict[str, dict]
+    killed: list[str] = field(default_factory=list)
+
+
+def _kill(name: str, killed: list[str]) -> None:
+    from airworthy.platform.services import status
+
+    pid = next(s.pid for s in status() if s.name == name)
+    for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+        process.send_signal(signal.SIGKILL)
+    killed.append(name)
+
+
+def _assassin(killed: list[str], stop: threading.Event) -> None:
+    """Kills the scheduler in the middle of the backfill, and the service in the middle of the live days."""
+    from airworthy.ledger.commits import decided_intervals
+
+    for name, key in (("scheduler", "2013-01-15"), ("service", "2013-02-06")):
+        while key not in decided_intervals("flight_delays"):
+            if stop.wait(0.5):
+                return
+        _kill(name, killed)
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """Play a shorter story through the real scheduler; the scheduler and the service are killed on the way."""
+    from rich.console import Console
+
+    from airworthy.platform import services
+    from airworthy.platform.demo import Demo, Plan
+
+    var, port = tmp_path_factory.mktemp("e2e") / "var", _free_block(10)
+    before = dict(os.environ)
+    for name in [n for n in os.environ if n.startswith("AIRWORTHY_") and n != "AIRWORTHY_TESTS_COMPLETE"]:
+        del os.environ[name]
+    os.environ |= {
+        "AIRWORTHY_VAR": str(var),
+        "AIRWORTHY_USE_CASES": "flights_short",
+        "AIRWORTHY_AIRFLOW_URL": f"http://127.0.0.1:{port}",
+        "AIRWORTHY_MLFLOW_URL": f"http://127.0.0.1:{port + 5}",
+        "AIRWORTHY_SERVICE_URL": f"http://127.0.0.1:{port + 6}",
+        "AIRWORTHY_REPORTS_URL": f"http://127.0.0.1:{port + 7}",
+        "PYTHONPATH": str(ROOT / "tests" / "use_cases"),
+    }
+    get_settings.cache_clear()
+    use_cases.cache_clear()
+    killed: list[str] = []
+    stop = threading.Event()
+    plan = Plan(Interval.of("2013-01-01"), Interval.of("2013-02-03"), Interval.of("2013-02-17"), requests_per_day=100)
+    try:
+        services.up()
+        get_settings.cache_clear()
+        threading.Thread(target=_assassin, args=(killed, stop), daemon=True).start()
+        demo = Demo(plan, Console(file=sys.stderr, force_terminal=False, width=160))
+        demo.run()
+        yield Played(var, {step["name"]: step for step in _record(var)}, killed)
+    finally:
+        stop.set()
+        services.down()
+        os.environ.clear()
+        os.environ.update(before)
+        get_settings.cache_clear()
+        use_cases.cache_clear()
+
+
+def _record(var: Path) -> list[dict]:
+    import json
+
+    return list(json.loads((var / "demo.json").read_text())["steps"])

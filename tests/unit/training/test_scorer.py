@@ -1,0 +1,141 @@
+"""The compiled form answers like predict_proba, for every algorithm that may be released."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from airworthy.errors import ReleaseError
+from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
+from airworthy.training.scorer import PARITY, check_parity, compile_scorer, scorer_from_files
+
+from .models import ALGORITHMS, COLUMNS, fitted, rows
+
+
+@pytest.mark.parametrize(("algorithm", "parameters"), ALGORITHMS)
+def test_the_compiled_form_answers_like_predict_proba(algorithm: str, parameters: dict[str, Any]) -> None:
+    # Given a model fitted on rows with gaps, and other rows with more gaps and categories that it never saw.
+    estimator, encoder = fitted(algorithm, parameters)
+    others = encoder.transform(rows(4000, seed=99, strange=True))
+
+    # When it is compiled, written and read again.
+    scorer = scorer_from_files(*compile_scorer(estimator).to_files())
+
+    # Then the answers are the same, in bulk and one by one.
+    assert scorer is not None
+    expected = estimator.predict_proba(others)[:, 1]
+    np.testing.assert_allclose(scorer.predict(others), expected, rtol=0, atol=PARITY)
+    alone = np.array([scorer.predict(row[None, :])[0] for row in others[:200]])
+    np.testing.assert_allclose(alone, expected[:200], rtol=0, atol=PARITY)
+
+
+def test_single_precision_is_honoured() -> None:
+    # Given a forest whose threshold lies off the grid of single precision, and inputs that rounding carries over it.
+    low, high = 1 + 2.0**-23, 2.0**20 + 0.125
+    algorithm = find_algorithm("sklearn.ensemble.RandomForestClassifier")
+    forest = make_estimator(algorithm, {"n_estimators": 5, "bootstrap": False}, 1, [False])
+    forest.fit(np.array([[low], [high]] * 20), [False, True] * 20)
+    threshold = forest.estimators_[0].tree_.threshold[0]
+    near = threshold + np.linspace(-0.05, 0.05, 101)[:, None]
+    expected = forest.predict_proba(near)[:, 1]
+    assert (expected != (near[:, 0] > threshold)).any()
+
+    scorer = compile_scorer(forest)
+
+    np.testing.assert_array_equal(scorer.predict(near), expected)
+
+
+def test_many_threads_get_the_same_answers() -> None:
+    estimator, encoder = fitted("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 30})
+    matrix = encoder.transform(rows(400, seed=5, strange=True))
+    scorer = compile_scorer(estimator)
+    expected = estimator.predict_proba(matrix)[:, 1]
+
+    def answer(i: int) -> float:
+        return float(scorer.predict(matrix[i : i + 1])[0])
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, list(range(400)) * 10))
+
+    np.testing.assert_allclose(answers, np.tile(expected, 10), rtol=0, atol=PARITY)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "sklearn.neural_network.MLPClassifier",
+        "sklearn.calibration.CalibratedClassifierCV",
+        "sklearn.dummy.DummyClassifier",
+    ],
+)
+def test_an_algorithm_without_a_compiled_form_is_refused(algorithm: str) -> None:
+    with pytest.raises(ReleaseError, match="has no compiled form"):
+        find_algorithm(algorithm)
+
+
+def test_a_fitted_estimator_without_a_compiled_form_is_refused() -> None:
+    from sklearn.tree import DecisionTreeClassifier
+
+    with pytest.raises(ReleaseError, match="DecisionTreeClassifier has no compiled form"):
+        compile_scorer(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
+
+
+def test_three_classes_are_refused() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    with pytest.raises(ReleaseError, match="two classes"):
+        compile_scorer(LogisticRegression().fit([[0.0], [1.0], [2.0]], [0, 1, 2]))
+
+
+def test_a_matrix_of_another_width_is_refused_and_not_padded() -> None:
+    estimator, encoder = fitted("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 3})
+    scorer = compile_scorer(estimator)
+    matrix = encoder.transform(rows(3, seed=1))
+
+    assert scorer.predict(matrix[:0]).shape == (0,)
+    with pytest.raises(ReleaseError, match=rf"reads {len(COLUMNS)} columns"):
+        scorer.predict(matrix[:, :-1])
+    with pytest.raises(ReleaseError, match="shape"):
+        scorer.predict(matrix[0])
+
+
+def test_parity_catches_a_difference_and_nan() -> None:
+    estimator, encoder = fitted("sklearn.linear_model.LogisticRegression", {})
+    matrix = encoder.transform(rows(50, seed=3))
+    scorer = compile_scorer(estimator)
+
+    class Other:
+        def __init__(self, by: float) -> None:
+            self.by = by
+
+        def predict_proba(self, given: np.ndarray) -> np.ndarray:
+            return estimator.predict_proba(given) + self.by
+
+    check_parity(scorer, Other(0.0), matrix)
+    for by in (1e-6, np.nan):
+        with pytest.raises(ReleaseError, match="differs from predict_proba on 50 of 50 rows"):
+            check_parity(scorer, Other(by), matrix)
+
+
+@pytest.mark.parametrize(
+    ("about", "content"),
+    [
+        (b"not json", b""),
+        (b"[]", b""),
+        (b'{"form": "pickle", "width": 1}', b""),
+        (b'{"form": "linear", "width": 3}', b"\0" * 8),
+        (b'{"form": "treelite", "width": 3}', b""),
+    ],
+)
+def test_files_that_are_no_scorer_are_refused(about: bytes, content: bytes) -> None:
+    with pytest.raises(ReleaseError, match=r"scorer\.json or scorer\.bin"):
+        scorer_from_files(about, content)
+
+
+def test_how_each_algorithm_is_encoded() -> None:
+    assert style_of(find_algorithm("sklearn.ensemble.HistGradientBoostingClassifier")) == "codes"
+    assert style_of(find_algorithm("sklearn.ensemble.GradientBoostingClassifier")) == "dense"
+    assert style_of(find_algorithm("sklearn.linear_model.LogisticRegression")) == "dense"

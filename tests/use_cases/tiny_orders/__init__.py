@@ -1,0 +1,1 @@
+"""A second, tiny use case: will this order come back? One source, one entity, no pushes, a linear model."""
