@@ -14,9 +14,9 @@ from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features.catalog import SPINE, SPINE_ARROW, CompiledView, relation
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
-from airworthy.features.duck import quote, session
 from airworthy.intervals import Interval, days, utc
 from airworthy.lake import tables
+from airworthy.lake.duck import quote, session
 from airworthy.lake.tables import INTERVAL
 
 

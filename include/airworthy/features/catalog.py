@@ -16,7 +16,7 @@ from ibis.expr import types as ir
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME, FeatureView, expression_digest, spine_schema
-from airworthy.features.duck import quote
+from airworthy.lake.duck import quote
 from airworthy.lake.tables import INTERVAL
 
 INSTANT = pa.timestamp("us", "UTC")

@@ -12,9 +12,9 @@ from airworthy.errors import ConfigurationError
 from airworthy.features.catalog import ARROW, INSTANT, REQUEST, ROW, Catalog, catalog
 from airworthy.features.definitions import EVENT_TIME
 from airworthy.features.delta_source import pinned_versions
-from airworthy.features.duck import session
 from airworthy.features.feast_repo import not_applied, registered_service, store
 from airworthy.lake import tables
+from airworthy.lake.duck import session
 
 
 def data_versions(use_case: UseCase) -> dict[str, int]:

@@ -16,9 +16,9 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnline
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
-from airworthy.features.duck import connect
 from airworthy.features.feast_repo import not_applied, registered_service, store
 from airworthy.intervals import utc
+from airworthy.lake.duck import connect
 
 FeatureValue: TypeAlias = float | int | str | bool | None
 # Feast cannot look up a null. What it finds for these is never used.

@@ -15,11 +15,11 @@ from sqlalchemy import func
 from airworthy.config import UseCase
 from airworthy.features.catalog import INSTANT, CompiledView, catalog
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
-from airworthy.features.duck import quote, session
 from airworthy.features.feast_repo import registered_view, store
 from airworthy.features.online_store import OnlineRow
 from airworthy.intervals import Interval
 from airworthy.lake import tables
+from airworthy.lake.duck import quote, session
 from airworthy.lake.tables import INTERVAL
 from airworthy.ledger import commits
 from airworthy.ledger.clock import data_now

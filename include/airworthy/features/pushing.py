@@ -15,10 +15,10 @@ from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.features.build import run, spine
 from airworthy.features.catalog import SPINE, CompiledView, catalog, relation
 from airworthy.features.definitions import AVAILABLE_AT
-from airworthy.features.duck import session
 from airworthy.features.publish import write
 from airworthy.ingest import clean_rows, parse_rows
 from airworthy.intervals import Interval
+from airworthy.lake.duck import session
 from airworthy.lake.tables import INTERVAL
 from airworthy.ledger.clock import data_now
 from airworthy.validation.row_rules import row_rule

@@ -14,6 +14,7 @@ from airworthy.config import UseCase
 from airworthy.errors import MAX_EXAMPLES, CheckFailure, ConfigurationError
 from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_schema
 from airworthy.intervals import Interval
+from airworthy.lake.duck import ibis_session
 from airworthy.ledger.clock import data_now
 
 
@@ -44,12 +45,8 @@ def run_clean(use_case: UseCase, source: str, raw: pa.Table) -> pa.Table:
     Raises:
         ConfigurationError: it drops or adds rows (then rows in would not be clean + quarantine).
     """
-    connection = ibis.duckdb.connect()
-    try:
-        connection.raw_sql("SET TimeZone = 'UTC'")
+    with ibis_session() as connection:
         rows = connection.to_pyarrow(clean_expression(use_case, source, ibis.memtable(raw)))
-    finally:
-        connection.disconnect()
     if rows.num_rows != raw.num_rows:
         raise ConfigurationError(
             f"clean_{source} of {use_case.name} made {rows.num_rows} rows out of {raw.num_rows}",
@@ -133,9 +130,7 @@ def as_correction(clean: pa.Table, before: pa.Table, now: datetime) -> pa.Table:
         known from ``now`` at the earliest.
     """
     names = [name for name in clean.schema.names if name != AVAILABLE_AT]
-    connection = ibis.duckdb.connect()
-    try:
-        connection.raw_sql("SET TimeZone = 'UTC'")
+    with ibis_session() as connection:
         old = ibis.memtable(before.select([*names, AVAILABLE_AT]).cast(clean.schema))
         old = old.group_by(names).agg(known=old[AVAILABLE_AT].min())
         new = ibis.memtable(clean)
@@ -143,5 +138,3 @@ def as_correction(clean: pa.Table, before: pa.Table, now: datetime) -> pa.Table:
         known = ibis.coalesce(same.known, ibis.greatest(same[AVAILABLE_AT], ibis.literal(now, type="timestamp('UTC')")))
         chosen = same.select(*[new[name] for name in names], **{AVAILABLE_AT: known})
         return connection.to_pyarrow(chosen).cast(clean.schema)
-    finally:
-        connection.disconnect()
