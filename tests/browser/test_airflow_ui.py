@@ -50,3 +50,15 @@ def test_the_rollback_form_asks_for_a_reason(page, played):
     page.get_by_role("button", name="Trigger").first.click()
     page.get_by_text("The reason, for the promotion log").first.wait_for()
     _shot(page, played, "rollback-form")
+
+
+def test_the_documentation_of_the_prediction_api_loads_nothing_from_elsewhere(page, played):
+    asked: list[str] = []
+    tab = page.context.new_page()
+    tab.on("request", lambda request: asked.append(request.url))
+    service = get_settings().service_url
+    tab.goto(f"{service}/docs")
+    tab.get_by_text("/predict", exact=True).first.wait_for()
+    _shot(tab, played, "api-docs")
+    tab.close()
+    assert [url for url in asked if not url.startswith((service, "data:"))] == []

@@ -11,6 +11,7 @@ from importlib.metadata import version
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
 from sqlalchemy.exc import SQLAlchemyError
 
 from airworthy.config import get_settings, use_cases
@@ -52,8 +53,8 @@ def create_app() -> FastAPI:
         finally:
             await anyio.to_thread.run_sync(_stop, list(predictors.values()))
 
-    app = FastAPI(
-        title="Airworthy prediction service", version=version("airworthy"), lifespan=lifespan,
+    app: FastAPI = FastAPIOffline(
+        redoc_url=None, title="Airworthy prediction service", version=version("airworthy"), lifespan=lifespan,
         description="Predictions of " + ", ".join(p.use_case.title for p in predictors.values()) + ".",
         exception_handlers=error_handlers(),
     )  # fmt: skip
