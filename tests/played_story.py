@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,21 +16,9 @@ import pytest
 from airworthy.config import get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.intervals import Interval
+from ports import free_block
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def _free_block(size: int) -> int:
-    """First of some neighbouring free ports (Airflow's helpers take the ports after its own)."""
-    for first in range(21000, 29000, 100):
-        try:
-            for port in range(first, first + size):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise RuntimeError("no free ports")
 
 
 @dataclass
@@ -77,7 +64,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     from airworthy.platform import services
     from airworthy.platform.demo import Demo, Plan
 
-    var, port = tmp_path_factory.mktemp("e2e") / "var", _free_block(10)
+    var, port = tmp_path_factory.mktemp("e2e") / "var", free_block(10)
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("AIRWORTHY_") and n != "AIRWORTHY_TESTS_COMPLETE"]:
         del os.environ[name]

@@ -17,8 +17,9 @@ from airworthy.config import UseCase, get_settings
 from airworthy.delivery import deliver
 from airworthy.ledger import promotions
 from airworthy.ledger.promotions import report_worker
+from ports import free_port
 
-from ..serving.world import ORDER, Traffic, free_port, promote, release, service  # noqa: TID252 - one small world for both
+from ..serving.world import ORDER, Traffic, promote, release, service  # noqa: TID252 - one small world for both
 
 
 def state(digest: str) -> tuple[str, str]:

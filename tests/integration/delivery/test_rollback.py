@@ -13,8 +13,9 @@ from airworthy.delivery.rollback import RollbackError
 from airworthy.errors import NoChampionError, ReleaseError
 from airworthy.ledger import promotions
 from airworthy.training import model_files
+from ports import free_port
 
-from ..serving.world import Traffic, free_port, promote, release, release_of, service  # noqa: TID252 - one small world for both
+from ..serving.world import Traffic, promote, release, release_of, service  # noqa: TID252 - one small world for both
 
 
 def test_rollback_under_load_to_what_served_before_and_then_further_back(orders: UseCase, tmp_path: Path) -> None:

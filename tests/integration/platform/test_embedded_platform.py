@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,19 +29,9 @@ from airworthy.platform.airflow_api import AirflowApi
 from airworthy.platform.layout import SOCKET_LIMIT, Layout
 from airworthy.platform.programs import PROGRAMS
 from airworthy.platform.supervisor import Supervisor
+from ports import free_ports
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(p.getsockname()[1]) for p in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 class Platform:

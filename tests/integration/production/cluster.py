@@ -17,8 +17,10 @@ from typing import Any
 import psycopg
 from cryptography.fernet import Fernet
 
+from ports import free_ports
+
 from . import compose
-from .native import eventually, free_ports, start, stop, tail
+from .native import eventually, start, stop, tail
 
 # Ports of the compose file; each gets a free one here.
 PORTS = (5432, 6379, 9000, 5500, 8500, 8501, 8580, 8581, 8582, 8583)

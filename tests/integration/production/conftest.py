@@ -15,7 +15,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from .native import free_ports, start, stop
+from ports import free_ports
+
+from .native import start, stop
 
 COMPLETE = "AIRWORTHY_TESTS_COMPLETE"
 

@@ -20,8 +20,7 @@ from airworthy.lake import landing, tables
 from airworthy.ledger import commits
 from airworthy.platform import migrations
 from airworthy.training import folders
-
-from .native import free_ports
+from ports import free_ports
 
 WRITER = Path(__file__).with_name("delta_writer.py")
 SCHEMA = pa.schema(

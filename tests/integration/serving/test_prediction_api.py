@@ -21,9 +21,10 @@ from airworthy.features import feast_repo
 from airworthy.ledger.clock import advance
 from airworthy.serving import spool
 from airworthy.serving.contract import MAX_BODY
+from ports import free_port
 
 from . import world
-from .world import NOW, ORDER, Service, free_port, promote, release, same, service
+from .world import NOW, ORDER, Service, promote, release, same, service
 
 BAD_BODIES: list[tuple[bytes, set[str]]] = [
     (b"", {"body"}),

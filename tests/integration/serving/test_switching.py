@@ -12,9 +12,10 @@ from airworthy import registry
 from airworthy.config import UseCase, get_settings
 from airworthy.ledger import promotions
 from airworthy.serving import spool
+from ports import free_port
 
 from .test_prediction_api import logged
-from .world import ORDER, Traffic, free_port, promote, release, same, service
+from .world import ORDER, Traffic, promote, release, same, service
 
 REQUESTS = 1500
 

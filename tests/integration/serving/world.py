@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -226,13 +225,6 @@ class Traffic:
         target, deadline = len(self.answers) + answers, time.monotonic() + seconds
         while len(self.answers) < target and not self.failures and time.monotonic() < deadline:
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def same(probabilities: Any, expected: Any) -> None:
