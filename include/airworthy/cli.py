@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import decisions, platform, stages
+from airworthy.commands import decisions, platform, quarantine, stages
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 platform.add(app)
 decisions.add(app)
+quarantine.add(app)
 stages.add(app)
 
 DEBUG = "AIRWORTHY_DEBUG"

@@ -86,6 +86,26 @@ class IngestOutcome(Record):
     links: dict[str, str] = {}
 
 
+class ReleaseOutcome(Record):
+    """What became of an interval's quarantine after an operator asked to release it.
+
+    Attributes:
+        status: ``released`` when something passed and was published, ``kept`` when nothing did.
+        released: Rows that came out of quarantine, by source.
+        kept: Rows that stay in quarantine, by source.
+        reason: One line for people.
+        links: Name to URL.
+    """
+
+    use_case: str
+    interval: Interval
+    status: Literal["released", "kept"]
+    released: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    reason: str = ""
+    links: dict[str, str] = {}
+
+
 class CatchUpOutcome(Record):
     """What a feature catch-up built: intervals and rows by view, online rows written by view."""
 

@@ -18,6 +18,7 @@ from airworthy.errors import ConfigurationError
 from airworthy.intervals import Interval
 
 ColumnType = Literal["string", "int64", "float64", "timestamp", "bool"]
+Tag = Literal["personal", "secret"]
 Name = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)
 
 
@@ -84,10 +85,18 @@ class DataRange(Spec):
 
 
 class Column(Spec):
-    """A column of a landed file: its type and whether it may be empty. Its domain is in the GX suite."""
+    """A column of a landed file: its type and whether it may be empty. Its domain is in the GX suite.
+
+    Attributes:
+        type: Its type.
+        nullable: Whether it may be empty.
+        tags: ``personal`` or ``secret``: its values are then shown nowhere, neither in reports nor in error texts nor
+            in logs, and neither are those of columns that are made from it.
+    """
 
     type: ColumnType
     nullable: bool = False
+    tags: tuple[Tag, ...] = ()
 
 
 class Source(Spec):
@@ -115,6 +124,11 @@ class Source(Spec):
     lag: timedelta = timedelta(0)
     max_rejected_share: float = Field(default=0.02, ge=0, le=1)
     pushed: bool = False
+
+    @property
+    def masks(self) -> dict[str, str]:
+        """What is shown instead of the values of each tagged column, such as ``[secret]``."""
+        return {name: f"[{max(column.tags)}]" for name, column in self.columns.items() if column.tags}
 
     @model_validator(mode="after")
     def _zone_exists(self) -> Self:
@@ -264,6 +278,9 @@ class UseCase(Spec):
             )
         if not self.training.feature_service.startswith(f"{self.name}_v"):
             raise ValueError(f"training.feature_service must be named {self.name}_v<N>")
+        shown = sorted(set(self.gate.slices) & set(self.sources[self.prediction.source].masks))
+        if shown:
+            raise ValueError(f"gate.slices names {shown}, which is tagged: a verdict shows the values of a slice")
         missing = set(self.prediction.request) - set(self.prediction.optional) - set(self.prediction.example)
         if missing:
             raise ValueError(f"prediction.example lacks {sorted(missing)}")

@@ -3,7 +3,20 @@
 from airworthy.ingest.cleaning import clean_rows
 from airworthy.ingest.interval import RowsLostError, ingest_interval
 from airworthy.ingest.parse import parse_rows
+from airworthy.ingest.quarantined import contents, entries
 from airworthy.ingest.reconcile import arrivals, wakes
+from airworthy.ingest.releasing import release
 from airworthy.ingest.schemas import table_schemas
 
-__all__ = ["RowsLostError", "arrivals", "clean_rows", "ingest_interval", "parse_rows", "table_schemas", "wakes"]
+__all__ = [
+    "RowsLostError",
+    "arrivals",
+    "clean_rows",
+    "contents",
+    "entries",
+    "ingest_interval",
+    "parse_rows",
+    "release",
+    "table_schemas",
+    "wakes",
+]

@@ -22,7 +22,8 @@ from airworthy.records import IngestOutcome, PartitionRef, ValidationReport
 from airworthy.validation import write_data_docs
 
 NEXT_AFTER_REJECTION = (
-    "land a corrected file with its manifest (it is then taken by itself); see the reason beside the file in {folder}"
+    "land a corrected file with its manifest (it is then taken by itself), or correct the rule and ask for "
+    "`airworthy quarantine release`; see the reason beside the file in {folder}"
 )
 
 
@@ -30,13 +31,14 @@ class RowsLostError(AirworthyError):
     """Raised when rows in are not clean + quarantine: a defect of the platform, caught before anything is published."""
 
 
-def ingest_interval(use_case: UseCase, interval: Interval, *, run: str) -> IngestOutcome:
+def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: bool = False) -> IngestOutcome:
     """Publish what is landed for an interval; safe to call twice, late, or many times at once.
 
     Args:
         use_case: The use case.
         interval: The interval.
         run: Who asks (the Airflow run or a command), for the ledger.
+        again: Decide once more on files that were decided on: the suites or the code may judge otherwise today.
 
     Returns:
         ``published``, or ``already`` when these very files were published before.
@@ -56,7 +58,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str) -> Inges
         raise _not_landed(use_case, interval)
     with transaction() as session:
         decided = session.get(IngestedInterval, (use_case.name, interval.key))
-    if decided is not None and not _must_decide_again(use_case, landed, decided):
+    if decided is not None and not again and not _must_decide_again(use_case, landed, decided):
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
     links = _report(use_case, interval, resource, token, [p.report for p in parts if p.report is not None])

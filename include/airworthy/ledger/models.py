@@ -86,6 +86,22 @@ class Validation(Base):
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
+class QuarantineRelease(Base):
+    """Who asked to release an interval's quarantine and why; ``asked`` until it is known what became of it."""
+
+    __tablename__ = "quarantine_release"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    interval: Mapped[str] = mapped_column(String(10))
+    status: Mapped[str] = mapped_column(server_default="asked")
+    landed_digest: Mapped[str]
+    who: Mapped[str]
+    why: Mapped[str]
+    outcome: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    data_time: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
 class OnlineWatermark(Base):
     """Newest interval of a feature view whose values were published online."""
 
