@@ -8,9 +8,7 @@ own watchers, schedules and events; whatever they decide is what is told.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,17 +17,13 @@ from rich.console import Console
 from airworthy.config import UseCase, get_settings, get_use_case
 from airworthy.errors import ServiceUnavailableError
 from airworthy.intervals import Interval, days
-from airworthy.ledger import promotions, requests
+from airworthy.ledger import promotions
 from airworthy.ledger.clock import advance, data_now
 from airworthy.ledger.commits import decided_intervals
-from airworthy.ledger.database import transaction
-from airworthy.ledger.models import OnlineWatermark
 from airworthy.platform.airflow_api import AirflowApi
 from airworthy.platform.load import Load
 from airworthy.platform.story import Story, table
-
-ENDED = {"success", "failed"}
-ROLLING_VIEW = "flight_delays_carrier"
+from airworthy.platform.watching import ENDED, Watcher
 
 
 @dataclass(frozen=True)
@@ -54,13 +48,6 @@ def default_plan() -> Plan:
     return Plan(Interval.of("2013-01-01"), Interval.of("2013-03-31"), Interval.of("2013-05-31"))
 
 
-def online_until(view: str) -> datetime:
-    """Data time up to which a view's values are online."""
-    with transaction() as session:
-        row = session.get(OnlineWatermark, view)
-    return row.event_time if row else datetime.min.replace(tzinfo=UTC)
-
-
 def brief(summary: str, shown: int = 3) -> str:
     """The first few findings of a verdict's summary, and how many more there are."""
     parts = summary.split("; ")
@@ -77,6 +64,7 @@ class Demo:
         self.case: UseCase = get_use_case("flight_delays")
         self.story = Story(self.settings.var / "demo.json", console)
         self.api = AirflowApi()
+        self.watcher = Watcher(self.case, self.api, self.story.say)
 
     def run(self) -> None:
         """Play every step; a failing step ends the story with its error."""
@@ -118,10 +106,10 @@ class Demo:
                 return
             self.api.unpause(dag)
             self.api.backfill(dag, plan.first.start, plan.history_last.start, max_active_runs=3)
-            self.watch(
+            self.watcher.watch(
                 lambda: keys - set(decided_intervals(self.case.name)), "intervals still to ingest", timeout_s=1800
             )
-            self.watch(
+            self.watcher.watch(
                 lambda: [r for r in self.api.runs(dag) if r["state"] not in ENDED], "ingest runs to end", timeout_s=600
             )
             runs = [r for r in self.api.runs(dag) if r["run_type"] == "backfill"]
@@ -146,14 +134,14 @@ class Demo:
                 step.outcome = f"reused: release {present.digest[:12]} serves as generation {present.generation}"
                 return
             with Load(self.case) as load:
-                self.watch(
-                    self.no_champion,
+                self.watcher.watch(
+                    self.watcher.no_champion,
                     "no champion yet",
                     timeout_s=900,
-                    detail=self.training_state,
+                    detail=self.watcher.training_state,
                 )
                 load.wait_for(self.plan.load_requests)
-            self.settle()
+            self.watcher.settle()
             log = promotions.promotion_log(self.case.name)
             verdict = promotions.verdicts(self.case.name)[-1]
             step.figures = {
@@ -168,21 +156,6 @@ class Demo:
                 )
             step.outcome = f"{verdict.record['summary']}; {load.answered:,} requests answered through the switch, {load.failed} failed"
 
-    def no_champion(self) -> bool:
-        """Whether there is none yet; raises when the first candidate was turned down, since nothing follows then."""
-        if promotions.champion(self.case.name):
-            return False
-        verdicts = promotions.verdicts(self.case.name)
-        refused = [row.reason for row in promotions.releases(self.case.name, "refused")]
-        if verdicts and verdicts[-1].decision == "refuse":
-            refused.append(verdicts[-1].record["summary"])
-        if refused:
-            raise ServiceUnavailableError(
-                f"the first candidate was turned down: {refused[-1]}",
-                next_step="see its run in Airflow; `airworthy doctor` says whether this machine is too busy",
-            )
-        return True
-
     def live(self, world: Any) -> None:
         """April and May on the replay clock, hour by hour."""
         from use_cases.flight_delays.replay import play
@@ -195,57 +168,13 @@ class Demo:
                 return
             figures = play(
                 world, first=first.key, last=plan.live_last.key, requests_per_day=plan.requests_per_day,
-                wait_for_ingest=self.wait_for_interval, report=self.story.say,
+                wait_for_ingest=self.watcher.wait_for_interval, report=self.story.say,
             )  # fmt: skip
-            self.settle()
+            self.watcher.settle()
             step.figures = dict(figures)
             step.outcome = ", ".join(
                 f"{value:,} {name.replace('_', ' ')}" for name, value in figures.items() if isinstance(value, int)
             )
-
-    def wait_for_interval(self, key: str) -> None:
-        """The world waits until a landed day is published and its features are online, then for the week's decisions.
-
-        A day takes seconds here, so a training that takes a minute would otherwise take days of data time.
-        """
-        interval = Interval.of(key)
-        self.watch(
-            lambda: online_until(ROLLING_VIEW) < interval.end, f"{key} is being ingested", timeout_s=300, quiet=True
-        )
-        if interval.start.weekday() == 6:  # the week of the monitor ends on Sunday
-            monday = interval.shift(-6).key
-            self.watch(
-                lambda: not self.monitored(monday),
-                f"the week of {monday} is being monitored",
-                timeout_s=300,
-                quiet=True,
-            )
-            self.settle()
-
-    def monitored(self, monday: str) -> bool:
-        """Whether the monitor's run of the week that starts on this Monday has ended."""
-        return any(
-            (r.get("partition_key") or "").startswith(monday) and r["state"] in ENDED
-            for r in self.api.runs(f"{self.case.name}.monitor")
-        )
-
-    def settle(self) -> None:
-        """Wait until no request is open and no training or delivery runs."""
-
-        def busy() -> bool:
-            running = [
-                r
-                for family in ("train", "deliver")
-                for r in self.api.runs(f"{self.case.name}.{family}")
-                if r["state"] not in ENDED
-            ]
-            return bool(
-                running or requests.open_requests(self.case.name) or promotions.releases(self.case.name, "challenger")
-            )
-
-        self.watch(
-            busy, "a training or a delivery is on its way", timeout_s=900, quiet=True, detail=self.training_state
-        )
 
     def tell_monitoring(self) -> None:
         """What the weekly monitor found, and what came of it."""
@@ -346,47 +275,6 @@ class Demo:
             ["Prediction API", f"{settings.service_url}/docs"],
             ["The story as JSON", str(self.story.path)],
         ]
-
-    def training_state(self) -> str:
-        """What the newest training or delivery is doing, for progress."""
-        for family in ("deliver", "train"):
-            for run in self.api.runs(f"{self.case.name}.{family}"):
-                if run["state"] not in ENDED:
-                    tasks = [
-                        t["task_id"]
-                        for t in self.api.tasks(f"{self.case.name}.{family}", run["dag_run_id"])
-                        if t["state"] == "running"
-                    ]
-                    return f".{family} {'/'.join(tasks) or run['state']}"
-        return ""
-
-    def watch(
-        self,
-        busy: Callable[[], Any],
-        words: str,
-        *,
-        timeout_s: float,
-        quiet: bool = False,
-        detail: Callable[[], str] | None = None,
-    ) -> None:
-        """Wait while ``busy()`` is true, saying so every few seconds.
-
-        Raises:
-            ServiceUnavailableError: it is still busy after the time-out.
-        """
-        start = said = time.monotonic()
-        while state := busy():
-            now = time.monotonic()
-            if now - start > timeout_s:
-                raise ServiceUnavailableError(
-                    f"{words}: still so after {timeout_s:.0f} s",
-                    next_step="look at the runs in Airflow, or `airworthy logs scheduler`",
-                )
-            if now - said > (20 if quiet else 8):
-                said = now
-                count = f"{len(state)} " if isinstance(state, (set, list)) else ""
-                self.story.say(f"{count}{words} {detail() if detail else ''}".rstrip())
-            time.sleep(0.2 if quiet else 0.5)
 
 
 def run(plan: Plan | None = None) -> int:
