@@ -1,11 +1,12 @@
 """Ingest what the schedule does not take: late, corrected or unscheduled intervals, as soon as they land.
 
-Woken by the landing watcher. The event only wakes: what is due is read from the landing zone and the ledger.
+Woken by the landing watcher. The event only wakes: what is due is read from the landing zone and the ledger. A use case
+with a database also looks every hour for rows that changed late.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, TriggerRule, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule, task
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
@@ -14,19 +15,22 @@ from airworthy_operators import IngestOperator
 
 def build(case: UseCase) -> DAG:
     """The DAG of one use case."""
+    landing, hourly = [wiring.landing(case)], CronTriggerTimetable("20 * * * *", timezone="UTC")
+    extracted = any(source.sql for source in case.sources.values())
     with DAG(
         **wiring.dag_arguments(case, "arrivals", level=1, doc=__doc__),
-        schedule=[wiring.landing(case)],
+        schedule=AssetOrTimeSchedule(timetable=hourly, assets=landing) if extracted else landing,
         max_active_runs=1,
     ) as dag:
 
         @task
         def reconcile() -> list[str]:
             from airworthy.config import get_use_case
-            from airworthy.ingest import arrivals
+            from airworthy.ingest import arrivals, recheck
             from airworthy_tasks import note, outcomes
 
             with outcomes():
+                recheck(get_use_case(case.name))
                 due = [interval.key for interval in arrivals(get_use_case(case.name))]
             note(f"due: {', '.join(due[:10])}" if due else "nothing is due")
             return due

@@ -76,7 +76,7 @@ class RequestWatcher(_Watch):
 
 
 class LandedIntervalTrigger(BaseTrigger):
-    """Ends when an interval has landed."""
+    """Ends when an interval has landed, or is complete in its database."""
 
     def __init__(self, use_case: str, interval: str, poke_interval: float = 30.0) -> None:
         super().__init__()
@@ -88,12 +88,18 @@ class LandedIntervalTrigger(BaseTrigger):
         return ("airworthy_triggers.LandedIntervalTrigger", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event, when every required source of the interval has its manifest."""
-        from airworthy.config import get_use_case
-        from airworthy.intervals import Interval
-        from airworthy.lake.landing import landed
-
-        use_case, interval = get_use_case(self.use_case), Interval.of(self.interval)
-        while await asyncio.to_thread(landed, use_case, interval) is None:
+        """One event, when every required source of the interval is there."""
+        while not await asyncio.to_thread(self._ready):
             await asyncio.sleep(self.poke_interval)
         yield TriggerEvent({"interval": self.interval})
+
+    def _ready(self) -> bool:
+        from airworthy.config import get_use_case
+        from airworthy.ingest import ready
+        from airworthy.intervals import Interval
+
+        try:
+            return ready(get_use_case(self.use_case), Interval.of(self.interval))
+        except Exception:
+            self.log.exception("cannot look for %s %s now; trying again", self.use_case, self.interval)
+            return False

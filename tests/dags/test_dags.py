@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -56,6 +57,18 @@ def test_features_catch_up_whatever_became_of_the_intervals(bag):
     """With another rule one skipped (already published) or failed interval would leave the others without features."""
     for family in ("ingest", "arrivals"):
         assert bag.dags[f"flight_delays.{family}"].task_dict["features"].trigger_rule == "all_done"
+
+
+def test_a_use_case_with_a_database_looks_every_hour_for_rows_that_changed_late(bag):
+    from airflow.sdk import AssetOrTimeSchedule
+
+    from airworthy.config import load_use_case
+
+    spec = importlib.util.spec_from_file_location("arrivals_of_tickets", ROOT / "dags" / "arrivals.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert isinstance(module.build(load_use_case("tiny_tickets")).schedule, AssetOrTimeSchedule)
+    assert not isinstance(bag.dags["flight_delays.arrivals"].schedule, AssetOrTimeSchedule)
 
 
 def test_dag_files_are_wiring():

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airworthy.config.settings import get_settings
+from airworthy.config.sql_source import SqlSource
 from airworthy.errors import ConfigurationError
 from airworthy.intervals import Interval
 
@@ -100,12 +101,14 @@ class Column(Spec):
 
 
 class Source(Spec):
-    """One landed source.
+    """One source: landed files, or a database whose rows are landed as files.
 
     Attributes:
-        format: File format.
+        format: File format; rows of a database are landed as Parquet.
+        sql: Where the rows are, for a database.
         required: Whether an interval is complete only with this source (a snapshot source is not).
-        timezone: Zone of naive timestamps in the file; without it naive timestamps are refused.
+        timezone: Zone of naive timestamps; without it naive timestamps are refused. An hour that was twice (clocks
+            went back) is the first of the two; an hour that never was (clocks went forward) puts its row into quarantine.
         columns: Every column of the file; more or fewer is schema skew.
         key: Columns of the clean table that identify a row.
         observed: ``interval_start``, ``interval_end`` or a timestamp column of the clean table: when the row's
@@ -116,6 +119,7 @@ class Source(Spec):
     """
 
     format: Literal["csv", "parquet", "jsonl"] = "csv"
+    sql: SqlSource | None = None
     required: bool = True
     timezone: str | None = None
     columns: dict[str, Column]
@@ -130,10 +134,19 @@ class Source(Spec):
         """What is shown instead of the values of each tagged column, such as ``[secret]``."""
         return {name: f"[{max(column.tags)}]" for name, column in self.columns.items() if column.tags}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rows_are_landed_as_parquet(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("sql") is not None:
+            return {"format": "parquet", **values}
+        return values
+
     @model_validator(mode="after")
     def _zone_exists(self) -> Self:
         if self.timezone is not None:
             ZoneInfo(self.timezone)
+        if self.sql is not None and self.format != "parquet":
+            raise ValueError("rows of a database are landed as Parquet: leave format out")
         return self
 
 

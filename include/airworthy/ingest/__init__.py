@@ -1,6 +1,7 @@
-"""Ingest: landed files -> raw, clean and quarantine tables, one interval at a time."""
+"""Ingest: landed files and databases -> raw, clean and quarantine tables, one interval at a time."""
 
 from airworthy.ingest.cleaning import clean_rows
+from airworthy.ingest.extract import ready, recheck
 from airworthy.ingest.interval import RowsLostError, ingest_interval
 from airworthy.ingest.parse import parse_rows
 from airworthy.ingest.quarantined import contents, entries
@@ -16,6 +17,8 @@ __all__ = [
     "entries",
     "ingest_interval",
     "parse_rows",
+    "ready",
+    "recheck",
     "release",
     "table_schemas",
     "wakes",

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from airworthy.config import UseCase
 from airworthy.errors import AirworthyError, CheckFailure, DataRejectedError, NotLandedError
+from airworthy.ingest import extract
 from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
 from airworthy.intervals import Interval
@@ -44,7 +45,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
         ``published``, or ``already`` when these very files were published before.
 
     Raises:
-        NotLandedError: a required source has no manifest.
+        NotLandedError: a required source has no manifest, or is not complete in its database.
         DataRejectedError: the files cannot be published; the interval is recorded as rejected and the files are in
             quarantine. Until something is landed again, this is raised again at once.
         SupersededError: a newer call took over; nothing was published after that.
@@ -53,9 +54,10 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     resource = f"{use_case.name}/ingest/{interval.key}"
     # The claim comes before the look at the landing zone: whoever claims later has seen at least the same files.
     token = commits.claim(resource, run)
+    incomplete = extract.refresh(use_case, interval, still_mine=lambda: commits.check_token(resource, token))
     landed = landing.landed(use_case, interval)
     if landed is None:
-        raise _not_landed(use_case, interval)
+        raise _not_landed(use_case, interval, incomplete)
     with transaction() as session:
         decided = session.get(IngestedInterval, (use_case.name, interval.key))
     if decided is not None and not again and not _must_decide_again(use_case, landed, decided):
@@ -194,11 +196,14 @@ def _rejection(
     return DataRejectedError(f"{use_case.name} {interval.key}: {files}", failures, next_step=step)
 
 
-def _not_landed(use_case: UseCase, interval: Interval) -> NotLandedError:
+def _not_landed(use_case: UseCase, interval: Interval, incomplete: dict[str, str]) -> NotLandedError:
     missing = landing.missing(use_case, interval)
+    waits = [why for source, why in incomplete.items() if use_case.sources[source].required]
+    files = [f"there is no {url}" for url in missing if url.split("/")[-3] not in incomplete]
+    step = "land the file and then its manifest.json in that folder" if files else "wait for the database"
     return NotLandedError(
-        f"{use_case.name} {interval.key} has not landed: there is no {', no '.join(missing)}",
-        next_step="land the file and then its manifest.json in that folder; the interval is then taken by itself",
+        f"{use_case.name} {interval.key} has not landed: {', '.join([*files, *waits])}",
+        next_step=f"{step}; the interval is then taken by itself",
     )
 
 

@@ -42,6 +42,7 @@ class Manifest(Record):
         sha256: Digest of the data file's bytes, 64 hexadecimal digits.
         rows: Rows in the data file.
         published_at: When upstream published it; must carry a time zone.
+        content: Digest of the rows, whatever their order and the file's bytes; only of a delivery that was extracted.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Manifest(Record):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     rows: int = Field(ge=0)
     published_at: AwareDatetime
+    content: str | None = None
 
     @field_validator("file")
     @classmethod
@@ -131,15 +133,34 @@ def land(
     Returns:
         The manifest, now the one that counts for this source and interval.
     """
-    sha256 = hashlib.sha256(content).hexdigest()
-    file = f"{source}-{interval.key}.{sha256[:12]}.{use_case.sources[source].format}"
-    manifest = Manifest(
-        source=source, interval=interval.key, file=file, sha256=sha256, rows=rows, published_at=published_at
-    )
-    where = folder(use_case, source, interval)
-    write_file(where, file, content)
-    write_file(where, MANIFEST, manifest.model_dump_json(indent=1).encode())
+    manifest = manifest_of(use_case, source, interval, content, rows, published_at)
+    deliver(use_case, manifest, content)
     return manifest
+
+
+def manifest_of(
+    use_case: UseCase,
+    source: str,
+    interval: Interval,
+    content: bytes,
+    rows: int,
+    published_at: AwareDatetime,
+    *,
+    rows_digest: str | None = None,
+) -> Manifest:
+    """The manifest of a data file that is still to be delivered; see ``land``."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Manifest(
+        source=source, interval=interval.key, sha256=sha256, rows=rows, published_at=published_at, content=rows_digest,
+        file=f"{source}-{interval.key}.{sha256[:12]}.{use_case.sources[source].format}",
+    )  # fmt: skip
+
+
+def deliver(use_case: UseCase, manifest: Manifest, content: bytes) -> None:
+    """Write a data file, then its manifest."""
+    where = folder(use_case, manifest.source, Interval.of(manifest.interval))
+    write_file(where, manifest.file, content)
+    write_file(where, MANIFEST, manifest.model_dump_json(indent=1, exclude_none=True).encode())
 
 
 def data_file(use_case: UseCase, manifest: Manifest) -> str:
@@ -153,6 +174,13 @@ def missing(use_case: UseCase, interval: Interval) -> list[str]:
         f"{folder(use_case, name, interval)}/{MANIFEST}" for name, source in use_case.sources.items() if source.required
     ]
     return [url for url in urls if read_bytes(url) is None]
+
+
+def landed_manifest(use_case: UseCase, source: str, interval: Interval) -> Manifest | None:
+    """A source's manifest of an interval; None when there is none that can be used."""
+    content = read_bytes(f"{folder(use_case, source, interval)}/{MANIFEST}")
+    parsed = None if content is None else _parse(content, source, interval.key)
+    return parsed if isinstance(parsed, Manifest) else None
 
 
 def landed(use_case: UseCase, interval: Interval) -> Landed | None:

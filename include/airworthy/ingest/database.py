@@ -1,0 +1,210 @@
+"""Reading one interval's rows from a database, over any SQLAlchemy URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+
+from airworthy.config import UseCase
+from airworthy.config.sql_source import SqlSource
+from airworthy.errors import MAX_EXAMPLES, CheckFailure, ConfigurationError, DataRejectedError, ServiceUnavailableError
+from airworthy.ingest.schemas import ARROW_TYPES, UTC_TIMESTAMP
+from airworthy.intervals import Interval
+
+BATCH = 50_000
+TYPES: dict[str, sa.types.TypeEngine[Any]] = {
+    "string": sa.Text(), "int64": sa.BigInteger(), "float64": sa.types.NullType(), "bool": sa.Boolean(),
+    "timestamp": sa.DateTime(timezone=True),
+}  # fmt: skip
+# No clock was ever changed by more.
+CLOCK_CHANGE = timedelta(hours=3)
+
+
+def read(use_case: UseCase, source: str, interval: Interval, now: datetime) -> pa.Table | str:
+    """The rows with ``interval.start <= watermark < interval.end``, or why the interval is not complete.
+
+    Args:
+        use_case: The use case.
+        source: A source with ``sql``.
+        interval: The interval.
+        now: Data time, UTC.
+
+    Returns:
+        The declared columns; naive timestamps as they stand in the database (ingest knows their zone).
+
+    Raises:
+        ConfigurationError: the URL's variable is not set, there is no such table or column, the watermark is no
+            timestamp, naive without a declared zone, or empty in a row.
+        DataRejectedError: a column's values are not of the declared type.
+        ServiceUnavailableError: the database does not answer.
+    """
+    spec = use_case.sources[source]
+    with _connected(use_case, source) as (connection, rows, sql):
+        newest = _newest(use_case, source, connection, rows, sql)
+        if why := _why_incomplete(use_case, source, interval, newest, now):
+            return why
+        watermark = rows.c[sql.watermark]
+        naive = newest is not None and newest.tzinfo is None
+        lower, upper = interval.start, interval.end
+        if naive and spec.timezone:
+            # Wider than the interval: at a change of clocks the same local time is in two, or none.
+            zone = ZoneInfo(spec.timezone)
+            lower = (lower - CLOCK_CHANGE).astimezone(zone).replace(tzinfo=None)
+            upper = (upper + CLOCK_CHANGE).astimezone(zone).replace(tzinfo=None)
+        moment = sa.DateTime(timezone=not naive)
+        query = sa.select(*rows.c).where(watermark >= sa.literal(lower, moment), watermark < sa.literal(upper, moment))
+        found = _fetch(use_case, source, connection, query, list(rows.c.keys()))
+    if naive:
+        moments = _moments(found[sql.watermark].combine_chunks(), str(spec.timezone))
+        inside = pc.and_(
+            pc.greater_equal(moments, pa.scalar(interval.start, UTC_TIMESTAMP)),
+            pc.less(moments, pa.scalar(interval.end, UTC_TIMESTAMP)),
+        )
+        found = found.filter(inside)
+    return found.select(list(spec.columns))
+
+
+def incomplete(use_case: UseCase, source: str, interval: Interval, now: datetime) -> str:
+    """Why an interval is not complete in a database; empty when it is. Raises as ``read`` does."""
+    with _connected(use_case, source) as (connection, rows, sql):
+        return _why_incomplete(use_case, source, interval, _newest(use_case, source, connection, rows, sql), now)
+
+
+@contextmanager
+def _connected(use_case: UseCase, source: str) -> Iterator[tuple[sa.Connection, sa.FromClause, SqlSource]]:
+    spec = use_case.sources[source]
+    if spec.sql is None:
+        raise ConfigurationError(f"source {source} of {use_case.name} is no database", next_step="declare `sql` for it")
+    what = f"the database of source {source} of {use_case.name}"
+    url = os.environ.get(spec.sql.url_env)
+    if not url:
+        raise ConfigurationError(f"{what}: {spec.sql.url_env} is not set", next_step="set it to the SQLAlchemy URL")
+    try:
+        # The URL holds a secret: it is in no message of ours, and SQLAlchemy hides what is bound.
+        engine = sa.create_engine(url, poolclass=sa.pool.NullPool, hide_parameters=True)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigurationError(
+            f"{what}: {spec.sql.url_env} is no SQLAlchemy URL that can be used here ({type(error).__name__})",
+            next_step="give dialect+driver://user:password@host/database, with a driver that is installed",
+        ) from None
+    try:
+        with engine.connect() as connection:
+            yield connection, _relation(use_case, source, spec.sql), spec.sql
+    except (OperationalError, InterfaceError) as error:
+        raise ServiceUnavailableError(
+            f"{what} does not answer: {_words(error)}", next_step="see that it runs"
+        ) from error
+    except (SQLAlchemyError, ValueError) as error:  # ValueError: a text that is to be a timestamp, in SQLite
+        raise ConfigurationError(
+            f"{what} cannot be read: {_words(error)}",
+            next_step="make the table, query, watermark and columns in use_case.yaml agree with the database",
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0][:300]
+
+
+def _relation(use_case: UseCase, source: str, sql: SqlSource) -> sa.FromClause:
+    kinds = {name: column.type for name, column in use_case.sources[source].columns.items()}
+    kinds.setdefault(sql.watermark, "timestamp")
+    # The declared types, so that a dialect without a type of its own (SQLite has no timestamps) gives the right values.
+    columns = [sa.column(name, TYPES[kind]) for name, kind in kinds.items()]
+    if sql.query is None:
+        *schema, name = str(sql.table).split(".")
+        return sa.table(name, *columns, schema=schema[0] if schema else None)
+    inner = sa.text(sql.query.strip().rstrip(";")).columns().subquery("given")
+    return sa.select(*columns).select_from(inner).subquery("extracted")
+
+
+def _newest(
+    use_case: UseCase, source: str, connection: sa.Connection, rows: sa.FromClause, sql: SqlSource
+) -> datetime | None:
+    """The newest watermark as the database has it; None in an empty table."""
+    watermark = rows.c[sql.watermark]
+    what, cure = f"watermark {sql.watermark} of source {source} of {use_case.name}", "choose another column"
+    newest: datetime | None = connection.scalar(sa.select(sa.func.max(watermark)))
+    if newest is not None and not isinstance(newest, datetime):
+        raise ConfigurationError(f"{what} is no timestamp ({type(newest).__name__})", next_step=cure)
+    if newest is not None and newest.tzinfo is None and use_case.sources[source].timezone is None:
+        raise ConfigurationError(
+            f"{what} has no time zone", next_step="declare the source's timezone in use_case.yaml (UTC, if it is that)"
+        )
+    if connection.scalar(sa.select(sa.exists().where(watermark.is_(None)))):
+        raise ConfigurationError(f"{what} is empty in some rows, which are in no interval then", next_step=cure)
+    return newest
+
+
+def _why_incomplete(use_case: UseCase, source: str, interval: Interval, newest: datetime | None, now: datetime) -> str:
+    spec = use_case.sources[source]
+    if spec.sql is None:
+        return ""
+    needed = interval.end + spec.sql.lag
+    if spec.sql.complete == "clock":
+        reached, what = now, "data time"
+    elif newest is None:
+        return f"{source} has no rows yet"
+    else:
+        reached, what = newest, f"the newest {spec.sql.watermark} of {source}"
+        if newest.tzinfo is None:
+            reached = _moments(pa.array([newest], pa.timestamp("us")), str(spec.timezone))[0].as_py()
+    reached = reached.astimezone(UTC)
+    return "" if reached >= needed else f"{what} is {reached:%Y-%m-%d %H:%M} UTC, complete from {needed:%Y-%m-%d %H:%M}"
+
+
+def _moments(local: pa.Array, zone: str) -> pa.Array:
+    """Where local times belong on the line of time; one that never was, just before the gap it fell into."""
+    return pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="earliest").cast(UTC_TIMESTAMP)
+
+
+def _fetch(
+    use_case: UseCase, source: str, connection: sa.Connection, query: sa.Select[Any], names: Sequence[str]
+) -> pa.Table:
+    columns = use_case.sources[source].columns
+    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+    for batch in connection.execution_options(yield_per=BATCH).execute(query).partitions():
+        for name, values in zip(names, zip(*batch, strict=True), strict=True):
+            kind = columns[name].type if name in columns else "timestamp"
+            parts[name].append(_array(use_case, source, name, kind, values))
+    whole = {}
+    for name, arrays in parts.items():
+        # Nothing but empty values says nothing about the zone: then the other batches do.
+        told = [a.type for a in arrays if a.null_count < len(a)] or [a.type for a in arrays]
+        kind = told[0] if told else ARROW_TYPES[columns[name].type if name in columns else "timestamp"]
+        whole[name] = pa.chunked_array([a.cast(kind) for a in arrays], kind)
+    return pa.table(whole)
+
+
+def _array(use_case: UseCase, source: str, name: str, kind: str, values: Sequence[Any]) -> pa.Array:
+    arrow = ARROW_TYPES[kind]
+    if kind == "timestamp" and all(getattr(value, "tzinfo", None) is None for value in values if value is not None):
+        arrow = pa.timestamp("us")
+    if kind == "float64":
+        values = [float(value) if isinstance(value, Decimal) else value for value in values]
+    try:
+        return pa.array(values, arrow)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        mask = use_case.sources[source].masks.get(name)
+        examples = (mask,) if mask else tuple(value for value in values if value is not None)[:MAX_EXAMPLES]
+        raise DataRejectedError(
+            f"{use_case.name}: rows of {source}",
+            [CheckFailure(f"not of type {kind} in the database", name, 0, examples)],
+            next_step="declare the column's type in use_case.yaml, or cast it in a query",
+        ) from error

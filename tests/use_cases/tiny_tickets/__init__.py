@@ -1,0 +1,1 @@
+"""A use case whose rows are in a database: will this ticket be escalated?"""
