@@ -21,6 +21,7 @@ LINKS = {
     "Verdict": "link_verdict",
     "Data Docs": "link_data_docs",
     "Drift report": "link_drift",
+    "Blast radius": "link_blast_radius",
     "Prediction API": "link_api",
 }
 

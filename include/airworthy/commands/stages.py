@@ -15,6 +15,7 @@ def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for function in (ingest, features, train, deliver, monitor):
         app.command(function.__name__)(function)
+    app.command("blast-radius")(blast_radius)
 
 
 def ingest(name: UseCaseName, day: Day) -> None:
@@ -74,3 +75,15 @@ def monitor(
     from airworthy.monitoring import monitor as monitor_stage
 
     show_record(monitor_stage(use_case(name), Interval.of(last_day), days, run=run_name()))
+
+
+def blast_radius(
+    name: UseCaseName,
+    first: Annotated[str, typer.Option("--from", metavar="DAY", help="First interval, such as 2013-01-31.")],
+    last: Annotated[str, typer.Option("--to", metavar="DAY", help="Last interval, included.")],
+) -> None:
+    """Say what an ingest of these intervals would change now, down to models and predictions. Changes nothing."""
+    from airworthy.intervals import Interval
+    from airworthy.monitoring import blast_radius as look
+
+    show_record(look(use_case(name), Interval.of(first), Interval.of(last)))

@@ -14,7 +14,6 @@ from airworthy.intervals import Interval, contiguous, days
 from airworthy.lake import tables
 from airworthy.ledger import commits
 from airworthy.ledger.database import exclusive
-from airworthy.ledger.models import Commit
 from airworthy.records import CatchUpOutcome
 
 MISSING = "missing"
@@ -65,25 +64,41 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
     )  # fmt: skip
 
 
-def plans(use_case: UseCase, compiled: Catalog) -> list[tuple[CompiledView, Plan]]:
-    """What each view needs now, by the ledger and the landing zone; reads no table."""
+def plans(
+    use_case: UseCase, compiled: Catalog, *, expected: Mapping[str, Mapping[str, str]] | None = None
+) -> list[tuple[CompiledView, Plan]]:
+    """What each view needs now, by the ledger and the landing zone; reads no table.
+
+    Args:
+        use_case: The use case.
+        compiled: Its features.
+        expected: To see what would be needed if these intervals were decided: the digest of the clean rows that each
+            source would then have, by interval key (none for an interval that would be rejected).
+    """
     from airworthy.lake.landing import landed_digests
 
     # Landed first: what is decided in between is then built, never taken for undecided.
     landed = set(landed_digests(use_case))
     decided = set(commits.decided_intervals(use_case.name))
     sources = {name for view in compiled.views for name in view.view.sources}
-    clean = {name: commits.newest_commits(use_case.table("clean", name)) for name in sources}
+    clean = {
+        name: {key: row.digest for key, row in commits.newest_commits(use_case.table("clean", name)).items()}
+        for name in sources
+    }
+    for key, digests in (expected or {}).items():
+        decided.add(key)
+        for name in sources & digests.keys():
+            clean[name][key] = digests[name]
     undecided = landed - decided
     return [(v, plan(v, {s: clean[s] for s in v.view.sources}, undecided, decided)) for v in compiled.views]
 
 
-def plan(view: CompiledView, clean: Mapping[str, Mapping[str, Commit]], undecided: set[str], decided: set[str]) -> Plan:
+def plan(view: CompiledView, clean: Mapping[str, Mapping[str, str]], undecided: set[str], decided: set[str]) -> Plan:
     """What one view needs.
 
     Args:
         view: The view.
-        clean: Newest commit by interval key, of each of its sources' clean tables.
+        clean: Digest of what is published by interval key, of each of its sources' clean tables.
         undecided: Keys of intervals that are landed, and neither published nor rejected.
         decided: Keys of intervals that are. A rejected one is a hole that the features after it are built with.
     """
@@ -105,12 +120,8 @@ def plan(view: CompiledView, clean: Mapping[str, Mapping[str, Commit]], undecide
     return Plan(inputs, tuple(waiting))
 
 
-def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, Commit]], window: list[str]) -> str:
-    parts = [
-        [source, key, clean[source][key].digest if key in clean[source] else MISSING]
-        for source in sorted(clean)
-        for key in window
-    ]
+def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, str]], window: list[str]) -> str:
+    parts = [[source, key, clean[source].get(key, MISSING)] for source in sorted(clean) for key in window]
     return hashlib.sha256(json.dumps([view.digest, parts]).encode()).hexdigest()
 
 

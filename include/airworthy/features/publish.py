@@ -64,7 +64,7 @@ def _publish(use_case: UseCase, view: CompiledView, now: datetime, everything: b
     )  # fmt: skip
     known = pc.less_equal(rows[AVAILABLE_AT], pa.scalar(now, INSTANT))
     held = {changed[key] for key in pc.unique(rows.filter(pc.invert(known))[INTERVAL]).to_pylist()}
-    newest = _newest(view, rows.filter(known))
+    newest = newest_rows(view, rows.filter(known))
     write(use_case, view, newest)
     # Commits from the first one with a row that was held back are looked at again.
     done = min(held) - 1 if held else max(changed.values())
@@ -75,7 +75,7 @@ def _publish(use_case: UseCase, view: CompiledView, now: datetime, everything: b
     return newest.num_rows
 
 
-def _newest(view: CompiledView, rows: pa.Table) -> pa.Table:
+def newest_rows(view: CompiledView, rows: pa.Table) -> pa.Table:
     """The newest row of each entity."""
     partition = ", ".join(quote(key) for key in view.keys)
     # Rows of one key and time may differ only by a wrong definition; then the values decide, not the order of files.

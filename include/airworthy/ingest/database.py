@@ -29,12 +29,12 @@ from airworthy.ingest.schemas import ARROW_TYPES, UTC_TIMESTAMP
 from airworthy.intervals import Interval
 
 BATCH = 50_000
+MARGIN = timedelta(seconds=1)
+WATERMARK = "__watermark"
 TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "string": sa.Text(), "int64": sa.BigInteger(), "float64": sa.types.NullType(), "bool": sa.Boolean(),
     "timestamp": sa.DateTime(timezone=True),
 }  # fmt: skip
-# No clock was ever changed by more.
-CLOCK_CHANGE = timedelta(hours=3)
 
 
 def read(use_case: UseCase, source: str, interval: Interval, now: datetime) -> pa.Table | str:
@@ -62,23 +62,27 @@ def read(use_case: UseCase, source: str, interval: Interval, now: datetime) -> p
             return why
         watermark = rows.c[sql.watermark]
         naive = newest is not None and newest.tzinfo is None
-        lower, upper = interval.start, interval.end
-        if naive and spec.timezone:
-            # Wider than the interval: at a change of clocks the same local time is in two, or none.
-            zone = ZoneInfo(spec.timezone)
-            lower = (lower - CLOCK_CHANGE).astimezone(zone).replace(tzinfo=None)
-            upper = (upper + CLOCK_CHANGE).astimezone(zone).replace(tzinfo=None)
-        moment = sa.DateTime(timezone=not naive)
-        query = sa.select(*rows.c).where(watermark >= sa.literal(lower, moment), watermark < sa.literal(upper, moment))
-        found = _fetch(use_case, source, connection, query, list(rows.c.keys()))
-    if naive:
-        moments = _moments(found[sql.watermark].combine_chunks(), str(spec.timezone))
-        inside = pc.and_(
-            pc.greater_equal(moments, pa.scalar(interval.start, UTC_TIMESTAMP)),
-            pc.less(moments, pa.scalar(interval.end, UTC_TIMESTAMP)),
+        # A little more, and then exactly by the values: where times are texts (SQLite), 00:00:00 is before 00:00:00.000.
+        lower, upper = interval.start - MARGIN, interval.end + MARGIN
+        if naive:
+            zone = ZoneInfo(str(spec.timezone))
+            lower, upper = (moment.astimezone(zone).replace(tzinfo=None) for moment in (lower, upper))
+        kind = sa.DateTime(timezone=not naive)
+        query = sa.select(*(rows.c[name] for name in spec.columns), watermark.label(WATERMARK)).where(
+            watermark >= sa.literal(lower, kind), watermark < sa.literal(upper, kind)
         )
-        found = found.filter(inside)
-    return found.select(list(spec.columns))
+        found = _fetch(use_case, source, connection, query)
+    return _inside(found, interval, spec.timezone).drop_columns([WATERMARK])
+
+
+def _inside(found: pa.Table, interval: Interval, zone: str | None) -> pa.Table:
+    moments = found[WATERMARK].combine_chunks()
+    if moments.type.tz is None:
+        # A time that never was lies just before the gap that it fell into: in one interval, where ingest names it.
+        moments = pc.assume_timezone(moments, zone or "UTC", ambiguous="earliest", nonexistent="earliest")
+    moments = moments.cast(UTC_TIMESTAMP)
+    start, end = pa.scalar(interval.start, UTC_TIMESTAMP), pa.scalar(interval.end, UTC_TIMESTAMP)
+    return found.filter(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)))
 
 
 def incomplete(use_case: UseCase, source: str, interval: Interval, now: datetime) -> str:
@@ -164,31 +168,23 @@ def _why_incomplete(use_case: UseCase, source: str, interval: Interval, newest: 
     else:
         reached, what = newest, f"the newest {spec.sql.watermark} of {source}"
         if newest.tzinfo is None:
-            reached = _moments(pa.array([newest], pa.timestamp("us")), str(spec.timezone))[0].as_py()
+            reached = newest.replace(tzinfo=ZoneInfo(str(spec.timezone)))
     reached = reached.astimezone(UTC)
     return "" if reached >= needed else f"{what} is {reached:%Y-%m-%d %H:%M} UTC, complete from {needed:%Y-%m-%d %H:%M}"
 
 
-def _moments(local: pa.Array, zone: str) -> pa.Array:
-    """Where local times belong on the line of time; one that never was, just before the gap it fell into."""
-    return pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="earliest").cast(UTC_TIMESTAMP)
-
-
-def _fetch(
-    use_case: UseCase, source: str, connection: sa.Connection, query: sa.Select[Any], names: Sequence[str]
-) -> pa.Table:
-    columns = use_case.sources[source].columns
-    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+def _fetch(use_case: UseCase, source: str, connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:
+    kinds = {name: column.type for name, column in use_case.sources[source].columns.items()} | {WATERMARK: "timestamp"}
+    parts: dict[str, list[pa.Array]] = {name: [] for name in kinds}
     for batch in connection.execution_options(yield_per=BATCH).execute(query).partitions():
-        for name, values in zip(names, zip(*batch, strict=True), strict=True):
-            kind = columns[name].type if name in columns else "timestamp"
+        for (name, kind), values in zip(kinds.items(), zip(*batch, strict=True), strict=True):
             parts[name].append(_array(use_case, source, name, kind, values))
     whole = {}
     for name, arrays in parts.items():
         # Nothing but empty values says nothing about the zone: then the other batches do.
         told = [a.type for a in arrays if a.null_count < len(a)] or [a.type for a in arrays]
-        kind = told[0] if told else ARROW_TYPES[columns[name].type if name in columns else "timestamp"]
-        whole[name] = pa.chunked_array([a.cast(kind) for a in arrays], kind)
+        arrow = told[0] if told else ARROW_TYPES[kinds[name]]
+        whole[name] = pa.chunked_array([a.cast(arrow) for a in arrays], arrow)
     return pa.table(whole)
 
 

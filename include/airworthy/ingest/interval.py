@@ -60,7 +60,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
         raise _not_landed(use_case, interval, incomplete)
     with transaction() as session:
         decided = session.get(IngestedInterval, (use_case.name, interval.key))
-    if decided is not None and not again and not _must_decide_again(use_case, landed, decided):
+    if decided is not None and not again and not must_decide_again(use_case, landed, decided):
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
     links = _report(use_case, interval, resource, token, [p.report for p in parts if p.report is not None])
@@ -82,7 +82,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     return outcome
 
 
-def _must_decide_again(use_case: UseCase, landed: Landed, decided: IngestedInterval) -> bool:
+def must_decide_again(use_case: UseCase, landed: Landed, decided: IngestedInterval) -> bool:
     """Other files, or refused ones that were landed once more: the same bytes mend a damaged upload."""
     if decided.landed_digest != landed.digest:
         return True
@@ -94,11 +94,7 @@ def _publish(
 ) -> PartitionRef:
     """Replace the interval in the source's three tables; returns what was published to the clean one."""
     interval = landed.interval
-    name = use_case.table("clean", part.source)
-    before = tables.read(name, interval, interval)
-    clean = part.clean
-    if redelivered or before.num_rows:
-        clean = as_correction(clean, before, data_now(use_case))
+    _, clean = to_publish(use_case, interval, part, redelivered=redelivered)
 
     def replace(layer: str, rows: pa.Table) -> PartitionRef:
         (ref,) = tables.publish(
@@ -114,6 +110,16 @@ def _publish(
     replace("quarantine", part.rejected)
     # Last: whoever sees the clean rows can look up the raw and the rejected ones.
     return replace("clean", clean)
+
+
+def to_publish(
+    use_case: UseCase, interval: Interval, part: Prepared, *, redelivered: bool
+) -> tuple[pa.Table, pa.Table]:
+    """A source's clean rows of an interval as they are published now, and as they are to be."""
+    before = tables.read(use_case.table("clean", part.source), interval, interval)
+    if redelivered or before.num_rows:
+        return before, as_correction(part.clean, before, data_now(use_case))
+    return before, part.clean
 
 
 def _report(

@@ -45,13 +45,14 @@ class Prepared:
     failures: tuple[CheckFailure, ...] = ()
 
 
-def prepare(use_case: UseCase, landed: Landed, source: str) -> Prepared:
+def prepare(use_case: UseCase, landed: Landed, source: str, *, content: bytes | None = None) -> Prepared:
     """Check, type, validate and clean one source's landed file.
 
     Args:
         use_case: The use case.
         landed: The delivery.
         source: One of its sources.
+        content: The data file, when it is not landed yet.
 
     Raises:
         ConfigurationError: the use case's own code or suite is at fault, not the file.
@@ -61,7 +62,7 @@ def prepare(use_case: UseCase, landed: Landed, source: str) -> Prepared:
         why = CheckFailure(f"the manifest cannot be used: {landed.broken[source]}")
         return _refused(use_case, source, landing.MANIFEST, manifest_bytes, [why])
     manifest = landed.manifests[source]
-    content = landing.read_bytes(landing.data_file(use_case, manifest))
+    content = content or landing.read_bytes(landing.data_file(use_case, manifest))
     if content is None:  # refused before, and kept: its digest is checked like that of any file
         content = quarantine.read_file(use_case, landed.interval, landed.digest, source)
     damage = _damage(manifest, content)

@@ -95,6 +95,10 @@ def test_an_unchanged_rerun_is_a_no_op_whatever_the_order_of_rows(tickets: UseCa
     sql("ALTER TABLE desk.other RENAME TO tickets")
     second = ingest(tickets)
     assert (second.status, second.reason) == ("already", f"already ingested {first.landed_digest[:12]}")
+    manifest, again = landing.landed_manifest(tickets, "tickets", DAY), extract.offered(tickets, "tickets", DAY)
+    assert manifest is not None
+    assert isinstance(again, extract.Extract)
+    assert landing.read_bytes(landing.data_file(tickets, manifest)) == again.content
     assert tables.open_table("tiny_tickets/clean/tickets").version() == version
 
 
