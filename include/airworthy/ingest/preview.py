@@ -15,6 +15,7 @@ from airworthy.ingest.prepare import prepare
 from airworthy.ingest.schemas import AVAILABLE_AT
 from airworthy.intervals import Interval
 from airworthy.lake import landing, tables
+from airworthy.lake.duck import ibis_session
 from airworthy.lake.landing import Landed
 from airworthy.ledger.models import IngestedInterval
 
@@ -87,11 +88,8 @@ def _state(decided: IngestedInterval | None) -> State:
 def _difference(before: pa.Table, after: pa.Table) -> tuple[int, int]:
     """Rows that come and rows that go; when they were known does not make a difference."""
     plain = after.drop_columns([AVAILABLE_AT])
-    connection = ibis.duckdb.connect()
-    try:
+    with ibis_session() as connection:
         new, old = ibis.memtable(plain), ibis.memtable(before.select(plain.schema.names).cast(plain.schema))
         come = connection.execute(ibis.difference(new, old, distinct=False).count())
         go = connection.execute(ibis.difference(old, new, distinct=False).count())
-    finally:
-        connection.disconnect()
     return int(come), int(go)
