@@ -44,7 +44,7 @@ def build(case: UseCase) -> DAG:
             with outcomes():
                 outcome = catch_up(get_use_case(case.name), run=run_name())
             fail_with("clean")
-            return report(outcome, outcome.reason)
+            return report(outcome, outcome.reason, outcome.links)
 
         clean = IngestOperator.partial(
             task_id="clean", use_case=case.name, outlets=[wiring.clean(case)], max_active_tis_per_dag=2

@@ -32,7 +32,7 @@ def build(case: UseCase) -> DAG:
 
             from airworthy.config import get_use_case
             from airworthy.features import catch_up
-            from airworthy_tasks import fail_with, outcomes, run_name, runs_waiting
+            from airworthy_tasks import fail_with, link, outcomes, run_name, runs_waiting
 
             if waiting := runs_waiting():
                 fail_with("clean")
@@ -41,6 +41,7 @@ def build(case: UseCase) -> DAG:
                 )
             with outcomes():
                 outcome = catch_up(get_use_case(case.name), run=run_name())
+            link(outcome.links)
             fail_with("clean")
             return outcome.to_json()  # the run's note is what became of the interval
 

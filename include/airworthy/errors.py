@@ -8,6 +8,14 @@ from dataclasses import dataclass
 MAX_FAILURES = 10
 MAX_EXAMPLES = 5
 MAX_TEXT = 120
+MAX_CHECK = 400
+
+
+def shown(value: object) -> str:
+    """A value as it is shown to people: short, on one line, without control characters."""
+    text = str(value)[: MAX_TEXT + 1]
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    return plain if len(plain) <= MAX_TEXT else plain[: MAX_TEXT - 3] + "..."
 
 
 class AirworthyError(Exception):
@@ -52,6 +60,11 @@ class ServiceUnavailableError(AirworthyError):
     """Raised when a service of the platform does not answer in time."""
 
 
+def _words(check: str) -> str:
+    plain = "".join(c if c.isprintable() else " " for c in check[:MAX_CHECK])
+    return plain if len(check) <= MAX_CHECK else plain[:-3] + "..."
+
+
 @dataclass(frozen=True)
 class CheckFailure:
     """One failed check, bounded: never more than a few short examples.
@@ -69,10 +82,16 @@ class CheckFailure:
     examples: tuple[object, ...] = ()
 
     def __str__(self) -> str:
-        where = f"{self.column}: " if self.column else ""
+        where = f"{shown(self.column)}: " if self.column else ""
         rows = f", {self.count} rows" if self.count else ""
-        shown = ", ".join(str(e)[:MAX_TEXT] for e in self.examples[:MAX_EXAMPLES])
-        return f"{where}{self.check}{rows}" + (f" (e.g. {shown})" if shown else "")
+        examples = ", ".join(shown(e) for e in self.examples[:MAX_EXAMPLES])
+        return f"{where}{_words(self.check)}{rows}" + (f" (e.g. {examples})" if examples else "")
+
+    def bounded(self) -> dict[str, object]:
+        """The failure as JSON values that are kept beside a refused file."""
+        examples = [shown(e) for e in self.examples[:MAX_EXAMPLES]]
+        column = shown(self.column) if self.column else None
+        return {"check": _words(self.check), "column": column, "count": self.count, "examples": examples}
 
 
 class DataRejectedError(AirworthyError):

@@ -50,15 +50,26 @@ class ExpectationResult(Record):
 
 
 class ValidationReport(Record):
-    """What Great Expectations found in one interval of one table."""
+    """What validation found in rows of one table.
+
+    Attributes:
+        table: ``<use_case>/<layer>/<name>``.
+        interval: The interval; the last one of a range.
+        first: First interval of a range.
+        rejected: Rows that go to quarantine.
+        engine: ``compiled`` where the compiled form of every expectation held and GX was not asked.
+        data_docs: Address of the page.
+    """
 
     table: str
     interval: Interval
+    first: Interval | None = None
     suite: str
     rows: int
     rejected: int
     passed: bool
     results: tuple[ExpectationResult, ...]
+    engine: Literal["great_expectations", "compiled"] = "great_expectations"
     data_docs: str | None = None
 
 
@@ -107,7 +118,7 @@ class ReleaseOutcome(Record):
 
 
 class CatchUpOutcome(Record):
-    """What a feature catch-up built: intervals and rows by view, online rows written by view."""
+    """What a feature catch-up built: intervals and rows by view, online rows written by view; links of the task."""
 
     use_case: str
     built: dict[str, int] = {}
@@ -115,6 +126,7 @@ class CatchUpOutcome(Record):
     online: dict[str, int] = {}
     waiting: tuple[str, ...] = ()
     reason: str = ""
+    links: dict[str, str] = {}
 
 
 class TrainingSetRef(Record):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airworthy.features.catalog import feature_columns, feature_digest, table_schemas, views
+    from airworthy.features.catalog import feature_columns, feature_digest, masks, table_schemas, views
     from airworthy.features.catchup import catch_up
     from airworthy.features.feast_repo import apply, close, repo_config, store
     from airworthy.features.history import data_versions, historical
@@ -29,6 +29,7 @@ __all__ = [
     "feature_columns",
     "feature_digest",
     "historical",
+    "masks",
     "publish_online",
     "push",
     "repo_config",
@@ -48,6 +49,7 @@ _HOME = {
     "feature_columns": "catalog",
     "feature_digest": "catalog",
     "historical": "history",
+    "masks": "catalog",
     "publish_online": "publish",
     "push": "pushing",
     "repo_config": "feast_repo",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ibis
@@ -16,8 +16,10 @@ from ibis.expr import types as ir
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME, FeatureView, expression_digest, spine_schema
+from airworthy.ingest.schemas import clean_masks
 from airworthy.lake.duck import quote
 from airworthy.lake.tables import INTERVAL
+from airworthy.validation import inherited
 
 INSTANT = pa.timestamp("us", "UTC")
 SPINE, REQUEST, ROW = "spine", "request", "__row"
@@ -42,6 +44,7 @@ class CompiledView:
         sql: DuckDB SQL over the relations ``clean_<source>`` and ``spine``; gives the entities, the two times, the
             features and ``interval``.
         digest: Digest of what the values are computed from; a change of it rebuilds every interval.
+        masks: What is shown instead of the values of columns that are made from tagged ones.
     """
 
     view: FeatureView
@@ -50,6 +53,7 @@ class CompiledView:
     features: dict[str, str]
     sql: str
     digest: str
+    masks: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,6 +80,7 @@ class Catalog:
         request_features: Request feature to type, in order.
         request_sql: DuckDB SQL over the relation ``request``, which also has the row's number as ``__row``.
         digest: Digest of every definition.
+        masks: What is shown instead of the values of model inputs that are made from tagged columns.
     """
 
     views: tuple[CompiledView, ...]
@@ -83,6 +88,7 @@ class Catalog:
     request_features: dict[str, str]
     request_sql: str
     digest: str
+    masks: dict[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -144,11 +150,12 @@ def views(use_case: UseCase) -> list[FeatureView]:
 def _compile(use_case: UseCase) -> Catalog:
     compiled = tuple(_compile_view(use_case, view) for view in views(use_case))
     request = {**use_case.prediction.request, use_case.prediction.time: "timestamp"}
-    features, sql, request_digest = _compile_request(use_case, request)
+    features, sql, request_digest, masks = _compile_request(use_case, request)
     _refuse_duplicates("feature", [*features, *(n for v in compiled for n in v.features)], use_case)
     meaning = [[v.name, v.digest, v.keys, v.features, str(v.view.ttl)] for v in compiled]
     digest = hashlib.sha256(json.dumps([meaning, features, request_digest]).encode()).hexdigest()
-    return Catalog(compiled, dict(request), features, sql, digest)
+    masks |= {name: mask for view in compiled for name, mask in view.masks.items() if name in view.features}
+    return Catalog(compiled, dict(request), features, sql, digest, masks)
 
 
 def _check_view(use_case: UseCase, view: FeatureView) -> None:
@@ -217,10 +224,12 @@ def _compile_view(use_case: UseCase, view: FeatureView) -> CompiledView:
     result = result.filter([result[key].notnull() for key in keys])
     digest = expression_digest(result, view.sources, view.lookback_days)
     types = {**keys, EVENT_TIME: "timestamp", AVAILABLE_AT: "timestamp", **features, INTERVAL: "string"}
-    return CompiledView(view, use_case.table("features", view.name), keys, features, to_sql(result, types), digest)
+    masks = inherited(result, {relation(s): clean_masks(use_case, s) for s in view.sources})
+    table = use_case.table("features", view.name)
+    return CompiledView(view, table, keys, features, to_sql(result, types), digest, masks)
 
 
-def _compile_request(use_case: UseCase, columns: Mapping[str, str]) -> tuple[dict[str, str], str, str]:
+def _compile_request(use_case: UseCase, columns: Mapping[str, str]) -> tuple[dict[str, str], str, str, dict[str, str]]:
     schema = {ROW: "int64", **{n: "timestamp('UTC')" if t == "timestamp" else t for n, t in columns.items()}}
     request = ibis.table(schema, name=REQUEST)
     define: Any = getattr(use_case.features_module(), "request_features", None)
@@ -231,7 +240,9 @@ def _compile_request(use_case: UseCase, columns: Mapping[str, str]) -> tuple[dic
         raise ConfigurationError(f"{where} cannot be built: {error}", next_step="correct request_features") from error
     kinds = {name: _kind(value.type(), f"{name} of the {where}") for name, value in values.items()}
     selected = request.select(request[ROW], *(_value(v, kinds[n]).name(n) for n, v in values.items()))
-    return kinds, to_sql(selected, {ROW: "int64", **kinds}), expression_digest(selected)
+    tagged = clean_masks(use_case, use_case.prediction.source)  # a request gives columns of that clean table
+    masks = inherited(selected, {REQUEST: tagged})
+    return kinds, to_sql(selected, {ROW: "int64", **kinds}), expression_digest(selected), masks
 
 
 def to_sql(expression: ir.Table, types: Mapping[str, str]) -> str:
@@ -278,6 +289,11 @@ def feature_columns(use_case: UseCase) -> dict[str, str]:
 def feature_digest(use_case: UseCase) -> str:
     """Digest of every feature definition of the use case."""
     return catalog(use_case).digest
+
+
+def masks(use_case: UseCase) -> dict[str, str]:
+    """What is shown instead of the values of model inputs that are made from tagged columns."""
+    return catalog(use_case).masks
 
 
 def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:

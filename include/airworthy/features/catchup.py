@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from airworthy.config import UseCase
 from airworthy.features.build import build
 from airworthy.features.catalog import Catalog, CompiledView, catalog
@@ -15,6 +17,7 @@ from airworthy.lake import tables
 from airworthy.ledger import commits
 from airworthy.ledger.database import exclusive
 from airworthy.records import CatchUpOutcome
+from airworthy.validation import StageChecks
 
 MISSING = "missing"
 
@@ -45,6 +48,7 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
 
     Raises:
         ConfigurationError: a table was never created, the features are not registered, or a definition fails.
+        DataRejectedError: rows of a view fail their suite: nothing of that range was published.
         SupersededError: a newer claim exists (a builder whose lock was lost): nothing more was published.
     """
     from airworthy.features.publish import publish_online
@@ -54,13 +58,18 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
         built: dict[str, int] = {}
         rows: dict[str, int] = {}
         waiting: set[str] = set()
+        checks: StageChecks | None = None
         for view, plan in plans(use_case, compiled):
-            built[view.name], rows[view.name] = _build(use_case, view, plan, run)
             waiting.update(plan.waiting)
+            token = commits.claim(view.table, run) if plan.inputs else 0
+            if token and checks is None:
+                checks = StageChecks(use_case, f"features/{view.name}-{token}")
+            built[view.name], rows[view.name] = _build(use_case, view, plan, token, checks) if checks else (0, 0)
+        links = checks.keep() if checks else {}
         online = publish_online(use_case)
     return CatchUpOutcome(
         use_case=use_case.name, built=built, rows=rows, online=online, waiting=tuple(sorted(waiting)),
-        reason=_reason(built, online, waiting),
+        reason=_reason(built, online, waiting), links=links,
     )  # fmt: skip
 
 
@@ -125,14 +134,16 @@ def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, str]], window: 
     return hashlib.sha256(json.dumps([view.digest, parts]).encode()).hexdigest()
 
 
-def _build(use_case: UseCase, view: CompiledView, plan: Plan, run: str) -> tuple[int, int]:
-    if not plan.inputs:
-        return 0, 0
-    resource, total = view.table, 0
-    token = commits.claim(resource, run)
+def _build(use_case: UseCase, view: CompiledView, plan: Plan, token: int, checks: StageChecks) -> tuple[int, int]:
+    total = 0
     for first, last in contiguous([Interval.of(key) for key in plan.inputs]):
         parts = build(use_case, view, list(days(first, last)))
-        refs = tables.publish(view.table, parts, resource=resource, token=token, inputs=plan.inputs)
+        checks.check(
+            "features", view.name, pa.concat_tables(list(parts.values())), first, last, masks=view.masks,
+            thorough=first != last,  # once for a backfill; a live day has no time for it
+            next_step=f"correct {view.name} in features.py, or its suite; nothing of this range was published",
+        )  # fmt: skip
+        refs = tables.publish(view.table, parts, resource=view.table, token=token, inputs=plan.inputs)
         total += sum(ref.rows for ref in refs)
     return len(plan.inputs), total
 

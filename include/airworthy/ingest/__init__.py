@@ -7,11 +7,12 @@ from airworthy.ingest.parse import parse_rows
 from airworthy.ingest.quarantined import contents, entries
 from airworthy.ingest.reconcile import arrivals, wakes
 from airworthy.ingest.releasing import release
-from airworthy.ingest.schemas import table_schemas
+from airworthy.ingest.schemas import clean_masks, table_schemas
 
 __all__ = [
     "RowsLostError",
     "arrivals",
+    "clean_masks",
     "clean_rows",
     "contents",
     "entries",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import pyarrow as pa
 
@@ -18,10 +17,11 @@ from airworthy.lake.landing import Landed
 from airworthy.ledger import commits
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import IngestedInterval, Validation
+from airworthy.ledger.models import IngestedInterval
 from airworthy.records import IngestOutcome, PartitionRef, ValidationReport
-from airworthy.validation import write_data_docs
+from airworthy.validation import validation_rows, write_data_docs
 
+MAX_KEPT_FAILURES = 100  # of a file with a thousand strange columns
 NEXT_AFTER_REJECTION = (
     "land a corrected file with its manifest (it is then taken by itself), or correct the rule and ask for "
     "`airworthy quarantine release`; see the reason beside the file in {folder}"
@@ -63,7 +63,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     if decided is not None and not again and not must_decide_again(use_case, landed, decided):
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
-    links = _report(use_case, interval, resource, token, [p.report for p in parts if p.report is not None])
+    links = _report(use_case, interval, resource, token, [r for p in parts for r in (p.report, p.clean_report) if r])
     if any(p.failures for p in parts):
         raise _reject(use_case, landed, resource, token, parts, links)
     for part in parts:
@@ -128,16 +128,10 @@ def _report(
     """Write Data Docs and the ledger's validation rows; returns the links."""
     if not reports:
         return {}
-    url = write_data_docs(use_case.name, interval.key, token, reports)
+    url = write_data_docs(use_case.name, f"{interval.key}/{token}", reports)
     with transaction() as session:
         commits.check_token(resource, token, session)
-        session.add_all(
-            Validation(
-                use_case=use_case.name, table_name=report.table, interval=interval.key, passed=report.passed,
-                report=report.model_copy(update={"data_docs": url}).to_json(),
-            )
-            for report in reports
-        )  # fmt: skip
+        session.add_all(validation_rows(use_case, reports, url))
     return {"Data Docs": url}
 
 
@@ -151,7 +145,7 @@ def _reject(
             use_case, interval, landed.digest, part.source, file=part.file, content=part.content,
             record={
                 "use_case": use_case.name, "source": part.source, "interval": interval.key,
-                "landed_digest": landed.digest, "failures": [asdict(f) for f in part.failures],
+                "landed_digest": landed.digest, "failures": [f.bounded() for f in part.failures[:MAX_KEPT_FAILURES]],
                 "data_docs": links.get("Data Docs"),
             },
         )  # fmt: skip

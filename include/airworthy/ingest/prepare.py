@@ -12,12 +12,12 @@ from airworthy.config import UseCase
 from airworthy.errors import CheckFailure
 from airworthy.ingest import cleaning
 from airworthy.ingest.parse import Parsed, parse_file
-from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_schema, raw_schema
+from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_masks, clean_schema, raw_schema
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine
 from airworthy.lake.landing import Landed, Manifest
 from airworthy.records import ValidationReport
-from airworthy.validation import failures_of, validate
+from airworthy.validation import failures_of, validate, validate_stage
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Prepared:
         clean: Rows to publish, with ``available_at`` = observation + lag.
         rejected: Rows for quarantine, with the reasons.
         report: What Great Expectations found; None when the rows did not get that far.
+        clean_report: What was found in the clean rows; None when they have no suite, or there are none.
         failures: Why nothing of the interval may be published; empty when it may.
     """
 
@@ -42,6 +43,7 @@ class Prepared:
     clean: pa.Table
     rejected: pa.Table
     report: ValidationReport | None = None
+    clean_report: ValidationReport | None = None
     failures: tuple[CheckFailure, ...] = ()
 
 
@@ -103,10 +105,16 @@ def _validated(use_case: UseCase, interval: Interval, manifest: Manifest, conten
         texts=[parsed.texts.get(n, {}) for n in numbers],
     )  # fmt: skip
     failures = failures_of(report, spec.max_rejected_share)
-    clean = _empty_clean(use_case, source)
+    clean, clean_report = _empty_clean(use_case, source), None
     if not failures:
         clean, failures = _cleaned(use_case, source, rows.filter(pc.invert(mask)), interval)
-    return Prepared(source, manifest.file, content, parsed.rows, clean, quarantined, report, tuple(failures))
+    if not failures:
+        masks = clean_masks(use_case, source)
+        clean_report = validate_stage(use_case, "clean", source, clean, interval, masks=masks)
+        failures = failures_of(clean_report, 1.0) if clean_report else []
+    return Prepared(
+        source, manifest.file, content, parsed.rows, clean, quarantined, report, clean_report, tuple(failures)
+    )
 
 
 def _cleaned(use_case: UseCase, source: str, rows: pa.Table, interval: Interval) -> tuple[pa.Table, list[CheckFailure]]:
@@ -125,7 +133,7 @@ def _refused(
 ) -> Prepared:
     raw = raw_schema(use_case.sources[source]).empty_table()
     nothing = quarantine.SCHEMA.empty_table()
-    return Prepared(source, file, content, raw, _empty_clean(use_case, source), nothing, None, tuple(failures))
+    return Prepared(source, file, content, raw, _empty_clean(use_case, source), nothing, failures=tuple(failures))
 
 
 def _empty_clean(use_case: UseCase, source: str) -> pa.Table:

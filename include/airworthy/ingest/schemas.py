@@ -8,6 +8,7 @@ import pyarrow.types as kinds
 
 from airworthy.config import Source, UseCase
 from airworthy.lake import quarantine
+from airworthy.validation import inherited
 
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
 AVAILABLE_AT = "available_at"
@@ -33,6 +34,17 @@ def clean_schema(use_case: UseCase, source: str) -> pa.Schema:
     raw = ibis.table(ibis.Schema.from_pyarrow(raw_schema(use_case.sources[source])), name=f"raw_{source}")
     given = clean_expression(use_case, source, raw).schema().to_pyarrow()
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in given])
+
+
+def clean_masks(use_case: UseCase, source: str) -> dict[str, str]:
+    """What is shown instead of the values of clean columns that are made from tagged ones."""
+    from airworthy.ingest.cleaning import clean_expression
+
+    masks = use_case.sources[source].masks
+    if not masks:
+        return {}
+    raw = ibis.table(ibis.Schema.from_pyarrow(raw_schema(use_case.sources[source])), name=f"raw_{source}")
+    return inherited(clean_expression(use_case, source, raw), {f"raw_{source}": masks})
 
 
 def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:

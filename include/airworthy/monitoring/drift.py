@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ def measure(
     drift_share: float,
     rows: int,
     seed: int,
+    hidden: Collection[str] = (),
 ) -> DriftResult:
     """Measure the drift of a window against a reference.
 
@@ -98,6 +99,7 @@ def measure(
         drift_share: Share of drifted features that the report calls dataset drift.
         rows: Rows sampled from each side.
         seed: Of sampling.
+        hidden: Features that are measured, but whose values the report does not show.
     """
     rng = np.random.default_rng(seed)
     left, right = _sample(reference, columns, rows, rng), _sample(current, columns, rows, rng)
@@ -119,9 +121,11 @@ def measure(
         for n in known
     ]  # fmt: skip
     measured.sort(key=lambda f: (not f.drifted, -(f.score or 0.0), f.name))
-    if len(known) > MAX_HTML_COLUMNS:
-        worst = {f.name: known[f.name] for f in measured[:MAX_HTML_COLUMNS]}
-        snapshot = _report(before, after, worst, thresholds, drift_share)
+    open_ones = [f.name for f in measured if f.name not in hidden][:MAX_HTML_COLUMNS]
+    if not open_ones:
+        return DriftResult((*measured, *empty), "")
+    if len(open_ones) < len(known):
+        snapshot = _report(before, after, {name: known[name] for name in open_ones}, thresholds, drift_share)
     return DriftResult((*measured, *empty), str(snapshot.get_html_str(as_iframe=False)))
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from datetime import datetime
 
 import pyarrow as pa
 
-from airworthy import training
+from airworthy import features, training
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.evaluation.champion import ChampionRecord, champion_record
 from airworthy.evaluation.documents import publish_document
 from airworthy.intervals import Interval
+from airworthy.lake.tables import INTERVAL
 from airworthy.ledger import requests
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import exclusive
@@ -23,6 +25,7 @@ from airworthy.monitoring.drift import DriftResult
 from airworthy.monitoring.policy import WindowFacts
 from airworthy.records import MonitorOutcome
 from airworthy.training.training_set import part
+from airworthy.validation import StageChecks
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ def monitor(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -
 
     Returns:
         What was found. A window without predictions is a result too: new data is counted all the same.
+
+    Raises:
+        DataRejectedError: the log's rows fail their suite.
     """
     if days < 1:
         raise ConfigurationError(f"a window of {days} days is none", next_step="give 1 day or more")
@@ -62,6 +68,7 @@ def monitor(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -
     first = last_day.shift(1 - days)
     found = Findings(predictions(use_case, first, last_day), first, last_day)
     if found.rows.num_rows:
+        _validate(use_case, found, run)
         _quality(use_case, found, champion, now)
         _drift(use_case, found, champion)
     facts = WindowFacts(
@@ -71,6 +78,17 @@ def monitor(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -
     outcome = _decide(use_case, found, facts, champion, now, run)
     log.info("monitoring of %s %s: %s", use_case.name, facts.key, outcome.reason)
     return outcome
+
+
+def _validate(use_case: UseCase, found: Findings, run: str) -> None:
+    """The suite ``log/predictions``: figures over a damaged log would be worth nothing."""
+    window = f"{found.first}_{found.last}"
+    checks = StageChecks(use_case, f"predictions/{window}/{hashlib.sha256(run.encode()).hexdigest()[:12]}")
+    checks.check(
+        "log", "predictions", found.rows.drop_columns([INTERVAL]), found.first, found.last, thorough=True,
+        next_step="find out what wrote these rows: the prediction service, or a spool file that was altered",
+    )  # fmt: skip
+    found.links |= checks.keep()
 
 
 def _quality(use_case: UseCase, found: Findings, champion: ChampionRecord | None, now: datetime) -> None:
@@ -95,7 +113,7 @@ def _drift(use_case: UseCase, found: Findings, champion: ChampionRecord | None) 
     reference = part(training.read_training_set(ref), "train")
     result = drift.measure(
         reference, drift.feature_table(found.rows, ref.columns), ref.columns, threshold=spec.drift_threshold,
-        drift_share=spec.drift_share, rows=spec.reference_rows, seed=use_case.training.seed,
+        drift_share=spec.drift_share, rows=spec.reference_rows, seed=use_case.training.seed, hidden=features.masks(use_case),
     )  # fmt: skip
     found.drift = result
     found.metrics |= {"features_drifted": len(result.drifted), "features_without_data": len(result.no_data)}
@@ -107,7 +125,7 @@ def _drift(use_case: UseCase, found: Findings, champion: ChampionRecord | None) 
     }  # fmt: skip
     found.links["drift figures"] = publish_document(f"{path}.json", json.dumps(summary, indent=1))
     if result.html:
-        found.links["drift report"] = publish_document(f"{path}.html", result.html)
+        found.links["Drift report"] = publish_document(f"{path}.html", result.html)
 
 
 def _decide(

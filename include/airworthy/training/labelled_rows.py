@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from airworthy.config import UseCase
 from airworthy.errors import CheckFailure, DataRejectedError
+from airworthy.ingest import clean_masks
 from airworthy.intervals import DAY
 from airworthy.lake import tables
 
@@ -91,9 +92,9 @@ def _labels(use_case: UseCase, values: pa.ChunkedArray) -> pa.ChunkedArray:
     # NaN is neither, so it is caught here too.
     strange = numbers.filter(pc.invert(pc.or_(pc.equal(numbers, 0.0), pc.equal(numbers, 1.0))))
     if len(strange):
-        raise refused(
-            use_case, "a label other than 0 and 1", cure, name, len(strange), tuple(strange.slice(0, 3).to_pylist())
-        )
+        mask = clean_masks(use_case, use_case.prediction.source).get(name)
+        examples = (mask,) if mask else tuple(strange.slice(0, 3).to_pylist())
+        raise refused(use_case, "a label other than 0 and 1", cure, name, len(strange), examples)
     return pc.equal(numbers, 1.0)
 
 
@@ -145,6 +146,7 @@ def _check_ids(use_case: UseCase, rows: pa.Table) -> None:
     counts = rows.group_by(names).aggregate([([], "count_all")])
     twice = counts.filter(pc.greater(counts["count_all"], 1))
     if twice.num_rows:
-        examples = tuple(tuple(row[n] for n in names) for row in twice.slice(0, 3).to_pylist())
+        masks = clean_masks(use_case, use_case.prediction.source)
+        examples = tuple(tuple(masks.get(n, row[n]) for n in names) for row in twice.slice(0, 3).to_pylist())
         cure = "make prediction.id identify one row"
         raise refused(use_case, "an id more than once", cure, ", ".join(names), twice.num_rows, examples)

@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 from airworthy import features
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, ReleaseError
+from airworthy.ingest import clean_masks
+from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet
 from airworthy.records import TrainingSetRef
 from airworthy.training.folders import put
-from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, labelled_rows, refused
+from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, Bounds, labelled_rows, refused
+from airworthy.validation import StageChecks
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
         run: Who asks: the Airflow run, or a command.
 
     Raises:
-        DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature.
+        DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature, or
+            rows that fail the suite ``training/set``.
         ConfigurationError: a feature has a name that the training set needs for itself.
     """
     features.catch_up(use_case, run=run)
@@ -51,6 +55,7 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
     _check_features(use_case, rows, columns)
     train = part(rows, "train")
     digest = tables.digest(rows)
+    _validate(use_case, rows, digest, bounds)
     ref = TrainingSetRef(
         use_case=use_case.name,
         digest=digest,
@@ -142,6 +147,24 @@ def _check_features(use_case: UseCase, rows: pa.Table, columns: dict[str, str]) 
                 raise refused(use_case, "infinite", "guard the division in features.py", name, infinite)
         if train[name].null_count == train.num_rows:
             log.warning("%s: feature %s has no value in any of %d training rows", use_case.name, name, train.num_rows)
+
+
+def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) -> None:
+    """The suite ``training/set``, on the rows of both parts; its bounds are those of the prediction times."""
+    checks = StageChecks(use_case, data_docs_place(digest))
+    # The last prediction lies before the end of its day, which is where the holdout ends.
+    first, last = Interval.containing(bounds.train_start), Interval.containing(bounds.holdout_end).shift(-1)
+    masks = clean_masks(use_case, use_case.prediction.source) | features.masks(use_case)
+    checks.check(
+        "training", "set", rows, first, last, masks=masks, thorough=True,
+        next_step="correct the definition in features.py or source.py, or the suite",
+    )  # fmt: skip
+    checks.keep()
+
+
+def data_docs_place(digest: str) -> str:
+    """Folder of a training set's page under the use case's Data Docs."""
+    return f"training/{digest[:16]}"
 
 
 def _keep(ref: TrainingSetRef, rows: pa.Table) -> None:

@@ -21,33 +21,43 @@ STYLE = (
 )
 
 
-def write_data_docs(use_case: str, key: str, token: int, reports: Sequence[ValidationReport]) -> str:
-    """Write the pages of one run over one interval; returns the URL at which people see them.
+ENGINES = {
+    "great_expectations": "Great Expectations",
+    "compiled": "met by its compiled rules, so Great Expectations was not asked",
+}
+
+
+def write_data_docs(use_case: str, place: str, reports: Sequence[ValidationReport]) -> str:
+    """Write the pages of one run; returns the URL at which people see them.
 
     Args:
         use_case: The use case's name.
-        key: The interval's key.
-        token: The run's fencing token: each run has a folder of its own.
+        place: Folder of the run, of its own: a fencing token or a digest is in it.
         reports: The reports; those of one table are shown once.
     """
     settings = get_settings()
-    place = f"data_docs/{use_case}/{key}/{token}"
+    folder = f"data_docs/{use_case}/{place}"
     links = []
     for report in reports:
-        source = report.table.rsplit("/", 1)[-1]
-        write_file(f"{settings.docs_url}/{place}/{source}", "index.html", _report_page(report).encode())
-        link = f'<td><a href="{escape(source)}/index.html">{escape(report.table)}</a></td>'
+        name = _page_name(report)
+        write_file(f"{settings.docs_url}/{folder}/{name}", "index.html", _report_page(report).encode())
+        link = f'<td><a href="{escape(name)}/index.html">{escape(report.table)}</a></td>'
         links.append(f"<tr>{link}{_state(report)}<td>{report.rows}</td><td>{report.rejected}</td></tr>")
-    heading = f"Data Docs: {use_case}, {key}"
+    heading = f"Data Docs: {use_case}, {place.rpartition('/')[0] or place}"
     table = "<table><tr><th>Table</th><th>Result</th><th>Rows</th><th>Rejected</th></tr>" + "".join(links) + "</table>"
-    write_file(f"{settings.docs_url}/{place}", "index.html", _page(heading, table).encode())
-    return f"{settings.reports_url}/{place}/index.html"
+    write_file(f"{settings.docs_url}/{folder}", "index.html", _page(heading, table).encode())
+    return f"{settings.reports_url}/{folder}/index.html"
+
+
+def _page_name(report: ValidationReport) -> str:
+    _, layer, name = report.table.split("/", 2)
+    return name if layer == "raw" else f"{layer}-{name}"
 
 
 def _report_page(report: ValidationReport) -> str:
     failed = [r for r in report.results if not r.success]
     summary = (
-        f"<p>Suite <code>{escape(report.suite)}</code>, Great Expectations. {report.rows} rows, "
+        f"<p>Suite <code>{escape(report.suite)}</code>, {ENGINES[report.engine]}. {report.rows} rows, "
         f"{report.rejected} rejected, {len(report.results)} expectations, {len(failed)} not met.</p>"
         f"<table><tr><th>Interval</th>{_state(report)}</tr></table>"
     )
@@ -55,7 +65,8 @@ def _report_page(report: ValidationReport) -> str:
     rows = "".join(map(_row, ordered))
     names = ("Expectation", "Column", "Severity", "Result", "Rows", "Examples")
     head = "".join(f"<th>{name}</th>" for name in names)
-    return _page(f"{report.table}, {report.interval.key}", f"{summary}<table><tr>{head}</tr>{rows}</table>")
+    span = f"{report.first} to {report.interval}" if report.first else report.interval.key
+    return _page(f"{report.table}, {span}", f"{summary}<table><tr>{head}</tr>{rows}</table>")
 
 
 def _row(result: ExpectationResult) -> str:

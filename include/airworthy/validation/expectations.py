@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
 from airworthy.config import UseCase
-from airworthy.errors import MAX_EXAMPLES, MAX_TEXT, CheckFailure, ConfigurationError
+from airworthy.errors import MAX_EXAMPLES, CheckFailure, shown
 from airworthy.intervals import Interval
 from airworthy.records import ExpectationResult, ValidationReport
-from airworthy.validation.suites import Expectation, Suite, load_suite
+from airworthy.validation import gx
+from airworthy.validation.suites import Expectation, load_suite
 
 
 def validate(
@@ -36,12 +37,12 @@ def validate(
     Raises:
         ConfigurationError: the suite cannot be used, or one of its expectations cannot be evaluated.
     """
-    suite = load_suite(use_case, table)
+    suite = load_suite(use_case, table).at(interval, interval)
     results: list[ExpectationResult] = []
     reasons: list[str | None] = [None] * rows.num_rows
-    whole = {field.name for field in rows.schema if pa.types.is_integer(field.type)}
-    for expectation, found in zip(suite.expectations, _run(suite, rows), strict=True):
-        results.append(_result(expectation, found, whole.issuperset(expectation.columns)))
+    masks = use_case.sources[table].masks
+    for expectation, found in zip(suite.expectations, gx.run(suite, rows), strict=True):
+        results.append(result_of(expectation, found, rows.schema, masks))
         if expectation.judges_rows and expectation.severity == "warning":
             for number in found["result"].get("unexpected_index_list") or []:
                 reasons[number] = "; ".join(filter(None, [reasons[number], _reason(expectation)]))
@@ -79,77 +80,29 @@ def failures_of(report: ValidationReport, max_rejected_share: float) -> list[Che
     return failures
 
 
-def _run(suite: Suite, rows: pa.Table) -> list[dict[str, Any]]:
-    """GX's results in the order of the suite's expectations."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "False")
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import (
-        DataContextConfig,
-        InMemoryStoreBackendDefaults,
-        ProgressBarsConfig,
-    )
+def result_of(
+    expectation: Expectation, found: dict[str, Any], schema: pa.Schema, masks: Mapping[str, str]
+) -> ExpectationResult:
+    """What GX found, as it is kept: bounded, and without the values of tagged columns.
 
-    configured = [
-        {"type": e.type, "kwargs": e.kwargs, "severity": e.severity, "meta": {**e.meta, "position": number}}
-        for number, e in enumerate(suite.expectations)
-    ]
-    context = gx.get_context(
-        mode="ephemeral",
-        project_config=DataContextConfig(
-            store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-            progress_bars=ProgressBarsConfig(globally=False), analytics_enabled=False,
-        ),
-    )  # fmt: skip
-    try:
-        expectations = gx.ExpectationSuite(name=suite.name, expectations=configured)
-    except Exception as error:  # GX raises its own and pydantic's errors here, with no common base
-        raise ConfigurationError(
-            f"the suite {suite.path} is not one of GX: {error}", next_step="correct the suite"
-        ) from error
-    source = context.data_sources.add_pandas("pandas").add_dataframe_asset("rows")
-    # Integers beside an empty cell become floats: pandas' other forms of them cannot be compared with a column.
-    batch = source.add_batch_definition_whole_dataframe("interval").get_batch({"dataframe": rows.to_pandas()})
-    answer = batch.validate(expectations, result_format={"result_format": "COMPLETE"})
-    found: dict[int, dict[str, Any]] = {}
-    for result in answer.results:
-        position = int(result.expectation_config.meta["position"])
-        _check_evaluated(suite, suite.expectations[position], result.exception_info)
-        found[position] = {"success": bool(result.success), "result": dict(result.result)}
-    silent = [e.words for number, e in enumerate(suite.expectations) if number not in found]
-    if silent:
-        raise ConfigurationError(
-            f"GX gave no answer to {silent[0]} of {suite.path}", next_step="name each expectation once"
-        )
-    return [found[number] for number in range(len(suite.expectations))]
-
-
-def _check_evaluated(suite: Suite, expectation: Expectation, info: dict[str, Any]) -> None:
-    messages = [
-        str(i.get("exception_message"))
-        for i in [info, *info.values()]
-        if isinstance(i, dict) and i.get("raised_exception")
-    ]
-    if messages:
-        raise ConfigurationError(
-            f"{expectation.words} of {suite.path} cannot be evaluated: {messages[0][:300]}",
-            next_step="correct the suite",
-        )
-
-
-def _result(expectation: Expectation, found: dict[str, Any], whole_numbers: bool) -> ExpectationResult:
+    Args:
+        expectation: The expectation.
+        found: GX's result.
+        schema: Of the rows.
+        masks: What is shown instead of the values of tagged columns.
+    """
     result = found["result"]
-    examples = [_shown(value, whole_numbers) for value in (result.get("partial_unexpected_list") or [])[:MAX_EXAMPLES]]
+    whole = all(pa.types.is_integer(schema.field(n).type) for n in expectation.columns if n in schema.names)
+    values = (result.get("partial_unexpected_list") or [])[:MAX_EXAMPLES]
+    examples = [shown(f"{v:.0f}" if whole and isinstance(v, float) else v) for v in values]
     if not examples and not found["success"] and result.get("observed_value") is not None:
-        examples = [f"observed {result['observed_value']}"[:MAX_TEXT]]
+        examples = [shown(f"observed {result['observed_value']}")]
+    if examples and (mask := next((masks[n] for n in expectation.columns if n in masks), None)):
+        examples = [mask]
     return ExpectationResult(
         expectation=expectation.words, column=", ".join(expectation.columns) or None, severity=expectation.severity,
         success=found["success"], unexpected=int(result.get("unexpected_count") or 0), examples=tuple(examples),
     )  # fmt: skip
-
-
-def _shown(value: object, whole_number: bool) -> str:
-    text = f"{value:.0f}" if whole_number and isinstance(value, float) else str(value)
-    return text[:MAX_TEXT]
 
 
 def _reason(expectation: Expectation) -> str:

@@ -28,7 +28,8 @@ def row_rule(use_case: UseCase, table: str) -> RowRule:
 
     Returns:
         A function of rows typed as raw: true where a row fulfils every critical and warning expectation that judges
-        rows, false where the row must be rejected; never null.
+        rows, false where the row must be rejected; never null. Rules about the bounds of an interval are left out: a
+        pushed row belongs to the one that holds it.
 
     Raises:
         ConfigurationError: the suite cannot be used.
@@ -38,7 +39,7 @@ def row_rule(use_case: UseCase, table: str) -> RowRule:
 
 def compile_rules(suite: Suite) -> RowRule:
     """As ``row_rule``, of a suite that is read already."""
-    rules = [e for e in suite.expectations if e.judges_rows and e.severity != "info"]
+    rules = [e for e in suite.timeless if e.judges_rows and e.severity != "info"]
 
     def rule(rows: pa.Table) -> pa.BooleanArray:
         answer: pa.Array = pa.array([True] * rows.num_rows, pa.bool_())

@@ -72,7 +72,7 @@ def test_a_window_of_the_same_world_is_quiet_and_measured(world, champion):
     assert outcome.reason.endswith("no reason for a training")
     # The report and the figures are where the links say.
     root = Path(get_settings().docs_url)
-    for name, suffix in (("drift report", "html"), ("drift figures", "json")):
+    for name, suffix in (("Drift report", "html"), ("drift figures", "json")):
         path = f"drift/tiny_orders/{window(0)[0]}_{window(0)[-1]}.{suffix}"
         assert outcome.links[name] == f"{get_settings().reports_url}/{path}"
         assert 0 < (root / path).stat().st_size < 5_000_000

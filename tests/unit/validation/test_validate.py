@@ -143,7 +143,7 @@ def test_the_pages_show_the_report_and_need_nothing_else(
     get_settings.cache_clear()
     allowed = one("expect_column_values_to_be_in_set", column="zone", value_set=["north"])
     report: ValidationReport = run(use_case, tmp_path, monkeypatch, positive("critical"), allowed)[0]
-    url = write_data_docs("parcels", DAY.key, 3, [report])
+    url = write_data_docs("parcels", f"{DAY.key}/3", [report])
     assert url == f"{get_settings().reports_url}/data_docs/parcels/2013-11-05/3/index.html"
     folder = tmp_path / "reports" / "data_docs" / "parcels" / "2013-11-05" / "3"
     index, page = (folder / "index.html").read_text(), (folder / "parcels" / "index.html").read_text()
