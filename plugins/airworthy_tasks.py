@@ -20,6 +20,7 @@ LINKS = {
     "MLflow run": "link_mlflow",
     "Verdict": "link_verdict",
     "Data Docs": "link_data_docs",
+    "Profile": "link_profile",
     "Drift report": "link_drift",
     "Blast radius": "link_blast_radius",
     "Prediction API": "link_api",

@@ -12,7 +12,7 @@ from ibis.expr import types as ir
 
 from airworthy.config import UseCase
 from airworthy.errors import MAX_EXAMPLES, CheckFailure, ConfigurationError
-from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_schema
+from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_masks, clean_schema
 from airworthy.intervals import Interval
 from airworthy.lake.duck import ibis_session
 from airworthy.ledger.clock import data_now
@@ -112,7 +112,8 @@ def key_failures(use_case: UseCase, source: str, clean: pa.Table) -> list[CheckF
     if several.num_rows:
         rows = pc.sum(several.column("count_all")).as_py()
         shown = several.slice(0, MAX_EXAMPLES).select(key).to_pylist()
-        examples = tuple(", ".join(str(value) for value in row.values()) for row in shown)
+        masks = clean_masks(use_case, source)
+        examples = tuple(", ".join(masks.get(name, str(value)) for name, value in row.items()) for row in shown)
         failures.append(CheckFailure("key is not unique", "+".join(key), rows, examples))
     return failures
 

@@ -11,6 +11,7 @@ from airworthy.errors import AirworthyError, CheckFailure, DataRejectedError, No
 from airworthy.ingest import extract
 from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
+from airworthy.ingest.schemas import clean_masks
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine, tables
 from airworthy.lake.landing import Landed
@@ -20,6 +21,7 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import IngestedInterval
 from airworthy.records import IngestOutcome, PartitionRef, ValidationReport
 from airworthy.validation import validation_rows, write_data_docs
+from airworthy.validation.profile import profiles, write_profiles
 
 MAX_KEPT_FAILURES = 100  # of a file with a thousand strange columns
 NEXT_AFTER_REJECTION = (
@@ -64,6 +66,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
     links = _report(use_case, interval, resource, token, [r for p in parts for r in (p.report, p.clean_report) if r])
+    links |= _profile(use_case, interval, token, parts)
     if any(p.failures for p in parts):
         raise _reject(use_case, landed, resource, token, parts, links)
     for part in parts:
@@ -133,6 +136,18 @@ def _report(
         commits.check_token(resource, token, session)
         session.add_all(validation_rows(use_case, reports, url))
     return {"Data Docs": url}
+
+
+def _profile(use_case: UseCase, interval: Interval, token: int, parts: Sequence[Prepared]) -> dict[str, str]:
+    """Profile what is published of each source; of a refused file what was read of it."""
+    found = []
+    for part in parts:
+        layer, rows = ("raw", part.raw) if part.failures else ("clean", part.clean)
+        masks = clean_masks(use_case, part.source) if layer == "clean" else use_case.sources[part.source].masks
+        label = use_case.prediction.label if part.source == use_case.prediction.source else ""
+        title = f"{use_case.table(layer, part.source)} {interval}"
+        found.append(profiles(rows, masks, title=title, label=label))
+    return {"Profile": write_profiles(use_case.name, f"{interval.key}/{token}", found)}
 
 
 def _reject(

@@ -6,7 +6,7 @@ import csv as plain_csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,11 +93,11 @@ def _csv(source: Source, content: bytes) -> Parsed:
     try:
         table = csv.read_csv(pa.BufferReader(text.encode()), parse_options=shape, convert_options=types)
     except pa.ArrowInvalid as error:
-        return _broken(source, f"not readable as CSV: {error}")
+        # What Arrow says may quote the file.
+        return _broken(source, "not readable as CSV" + ("" if source.masks else f": {error}"))
     if ragged:
         return _failed(
-            source,
-            [CheckFailure("rows with a wrong number of columns", None, len(ragged), tuple(ragged[:MAX_EXAMPLES]))],
+            source, [CheckFailure("rows with a wrong number of columns", None, len(ragged), _lines(source, ragged))]
         )
     columns = {n: convert.from_texts(n, c, source.timezone, _whole(table, n)) for n, c in source.columns.items()}
     return _assemble(source, columns)
@@ -121,9 +121,7 @@ def _jsonl(source: Source, content: bytes) -> Parsed:
         else:
             wrong.append(f"line {number}: {line}")
     if wrong:
-        return _failed(
-            source, [CheckFailure("lines that are no JSON object", None, len(wrong), tuple(wrong[:MAX_EXAMPLES]))]
-        )
+        return _failed(source, [CheckFailure("lines that are no JSON object", None, len(wrong), _lines(source, wrong))])
     return _from_rows(source, rows, as_text=False)
 
 
@@ -164,7 +162,21 @@ def _names(source: Source, found: Iterable[str]) -> list[CheckFailure]:
     ]
 
 
-def _assemble(source: Source, columns: Mapping[str, Converted]) -> Parsed:
+def _lines(source: Source, lines: list[str]) -> tuple[str, ...]:
+    """Examples of whole lines, unless one could hold a value that must not be shown."""
+    return () if source.masks else tuple(lines[:MAX_EXAMPLES])
+
+
+def _masked(column: Converted, mask: str | None) -> Converted:
+    if mask is None:
+        return column
+    failures = tuple(replace(f, examples=(mask,) if f.examples else ()) for f in column.failures)
+    rejected = {n: r.replace(column.texts[n], mask) if n in column.texts else r for n, r in column.rejected.items()}
+    return replace(column, failures=failures, rejected=rejected)
+
+
+def _assemble(source: Source, given: Mapping[str, Converted]) -> Parsed:
+    columns = {name: _masked(column, source.masks.get(name)) for name, column in given.items()}
     failures = [failure for column in columns.values() for failure in column.failures]
     if failures:
         return _failed(source, failures)

@@ -40,12 +40,12 @@ def write_data_docs(use_case: str, place: str, reports: Sequence[ValidationRepor
     links = []
     for report in reports:
         name = _page_name(report)
-        write_file(f"{settings.docs_url}/{folder}/{name}", "index.html", _report_page(report).encode())
+        write_file(f"{settings.docs_url}/{folder}/{name}", "index.html", _reportpage(report).encode())
         link = f'<td><a href="{escape(name)}/index.html">{escape(report.table)}</a></td>'
         links.append(f"<tr>{link}{_state(report)}<td>{report.rows}</td><td>{report.rejected}</td></tr>")
     heading = f"Data Docs: {use_case}, {place.rpartition('/')[0] or place}"
     table = "<table><tr><th>Table</th><th>Result</th><th>Rows</th><th>Rejected</th></tr>" + "".join(links) + "</table>"
-    write_file(f"{settings.docs_url}/{folder}", "index.html", _page(heading, table).encode())
+    write_file(f"{settings.docs_url}/{folder}", "index.html", page(heading, table).encode())
     return f"{settings.reports_url}/{folder}/index.html"
 
 
@@ -54,7 +54,7 @@ def _page_name(report: ValidationReport) -> str:
     return name if layer == "raw" else f"{layer}-{name}"
 
 
-def _report_page(report: ValidationReport) -> str:
+def _reportpage(report: ValidationReport) -> str:
     failed = [r for r in report.results if not r.success]
     summary = (
         f"<p>Suite <code>{escape(report.suite)}</code>, {ENGINES[report.engine]}. {report.rows} rows, "
@@ -66,7 +66,7 @@ def _report_page(report: ValidationReport) -> str:
     names = ("Expectation", "Column", "Severity", "Result", "Rows", "Examples")
     head = "".join(f"<th>{name}</th>" for name in names)
     span = f"{report.first} to {report.interval}" if report.first else report.interval.key
-    return _page(f"{report.table}, {span}", f"{summary}<table><tr>{head}</tr>{rows}</table>")
+    return page(f"{report.table}, {span}", f"{summary}<table><tr>{head}</tr>{rows}</table>")
 
 
 def _row(result: ExpectationResult) -> str:
@@ -83,7 +83,8 @@ def _state(report: ValidationReport) -> str:
     return f'<td class="{"ok" if report.passed else "no"}">{"passed" if report.passed else "stopped"}</td>'
 
 
-def _page(heading: str, body: str) -> str:
+def page(heading: str, body: str) -> str:
+    """A page in the style of the Data Docs; the heading is escaped, the body is not."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(heading)}</title>'
         f"<style>{STYLE}</style></head><body><h1>{escape(heading)}</h1>{body}</body></html>"
