@@ -9,6 +9,8 @@ STAMP := .venv/.synced
 PYTHON ?=
 BENCH ?=
 ARGS ?=
+POINTS ?= 150
+SEED ?= 20130101
 
 # Some shells set it; every start of every service would then compile all its sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -83,7 +85,9 @@ bench: setup ## Run a benchmark: make bench BENCH=name (alone: list them)
 	 elif [ -f "benchmarks/$(BENCH).py" ]; then $(RUN)/python benchmarks/$(BENCH).py $(ARGS); \
 	 else echo "There is no benchmarks/$(BENCH).py; make bench lists what there is" >&2; exit 1; fi
 
-chaos: setup ## Break things on purpose: the story and the platform with killed services
+chaos: setup ## Break things on purpose: POINTS kill points chosen by SEED, then the platform with killed services
+	AIRWORTHY_CHAOS_POINTS=$(POINTS) AIRWORTHY_CHAOS_SEED=$(SEED) AIRWORTHY_CHAOS_REPORT=var/chaos/findings.json \
+	  $(RUN)/python -m pytest tests/faults $(ARGS)
 	$(RUN)/python -m pytest tests/e2e tests/integration/platform $(ARGS)
 
 doctor: setup ## Check this machine: ports, disk, memory, versions, pools; says what to do

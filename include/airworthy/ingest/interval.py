@@ -28,6 +28,8 @@ NEXT_AFTER_REJECTION = (
     "land a corrected file with its manifest (it is then taken by itself), or correct the rule and ask for "
     "`airworthy quarantine release`; see the reason beside the file in {folder}"
 )
+TABLES = ("raw", "quarantine", "clean")
+"""The layers of a source, in the order in which they are written."""
 
 
 class RowsLostError(AirworthyError):
@@ -62,7 +64,9 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
         raise _not_landed(use_case, interval, incomplete)
     with transaction() as session:
         decided = session.get(IngestedInterval, (use_case.name, interval.key))
-    if decided is not None and not again and not must_decide_again(use_case, landed, decided):
+    if decided is not None and not (
+        again or must_decide_again(use_case, landed, decided) or _left_behind(use_case, landed, decided, token)
+    ):
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
     links = _report(use_case, interval, resource, token, [r for p in parts for r in (p.report, p.clean_report) if r])
@@ -90,6 +94,21 @@ def must_decide_again(use_case: UseCase, landed: Landed, decided: IngestedInterv
     if decided.landed_digest != landed.digest:
         return True
     return decided.status == "rejected" and landing.landed_since(use_case, landed, decided.decided_at)
+
+
+def _left_behind(use_case: UseCase, landed: Landed, decided: IngestedInterval, token: int) -> bool:
+    """Whether a run that claimed after the decision, and died, left rows of another delivery in a table."""
+    if token == decided.token + 1 or decided.status != "published":
+        return False
+    interval = landed.interval
+    for name in (use_case.table(layer, source) for source in use_case.sources for layer in TABLES):
+        commit = commits.newest_commits(name, interval, interval).get(interval.key)
+        rows = tables.read(name, interval, interval)
+        if commit is None and rows.num_rows:
+            return True
+        if commit is not None and (commit.inputs, commit.digest) != (landed.digest, tables.digest(rows)):
+            return True
+    return False
 
 
 def _publish(

@@ -64,6 +64,9 @@ def prepare(use_case: UseCase, landed: Landed, source: str, *, content: bytes | 
         why = CheckFailure(f"the manifest cannot be used: {landed.broken[source]}")
         return _refused(use_case, source, landing.MANIFEST, manifest_bytes, [why])
     manifest = landed.manifests[source]
+    if landing.leads_out(landing.data_file(use_case, manifest)):
+        why = CheckFailure("the file leads out of the landing zone by a link: it was not read")
+        return _refused(use_case, source, manifest.file, None, [why])
     content = content or landing.read_bytes(landing.data_file(use_case, manifest))
     if content is None:  # refused before, and kept: its digest is checked like that of any file
         content = quarantine.read_file(use_case, landed.interval, landed.digest, source)

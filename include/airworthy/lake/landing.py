@@ -22,6 +22,7 @@ from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from airworthy.config import UseCase, get_settings
 from airworthy.intervals import Interval
+from airworthy.lake.disk import writing
 from airworthy.records import Record
 
 MANIFEST = "manifest.json"
@@ -91,14 +92,21 @@ def write_file(folder: str, name: str, content: bytes) -> str:
     """Write a file so that readers see all of it or nothing; returns its URL.
 
     A local file is written under another name and renamed; an object store gets one put, which is atomic there.
+
+    Raises:
+        DiskFullError: there is no space for it; nothing is left of it.
     """
     fs, path = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         local = Path(path)
-        local.mkdir(parents=True, exist_ok=True)
         temporary = local / f".{name}.{uuid.uuid4().hex}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(local / name)
+        with writing(f"{folder}/{name}", len(content)):
+            local.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(local / name)
+            finally:
+                temporary.unlink(missing_ok=True)
     else:
         fs.pipe_file(f"{path}/{name}", content)
     return f"{folder}/{name}"
@@ -167,6 +175,15 @@ def deliver(use_case: UseCase, manifest: Manifest, content: bytes) -> None:
 def data_file(use_case: UseCase, manifest: Manifest) -> str:
     """URL of the data file that a manifest names."""
     return f"{folder(use_case, manifest.source, Interval.of(manifest.interval))}/{manifest.file}"
+
+
+def leads_out(url: str) -> bool:
+    """Whether a file of the landing zone is really somewhere else: behind a link, of its own or of a folder."""
+    fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    zone = Path(filesystem(get_settings().landing_url)[1]).resolve()
+    return zone not in Path(path).resolve().parents
 
 
 def missing(use_case: UseCase, interval: Interval) -> list[str]:

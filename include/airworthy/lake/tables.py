@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from airworthy.config import get_settings
 from airworthy.errors import ConfigurationError
 from airworthy.intervals import Interval
+from airworthy.lake.disk import writing
 from airworthy.ledger import commits
 from airworthy.records import PartitionRef
 
@@ -110,6 +111,7 @@ def publish(
 
     Raises:
         SupersededError: a newer claim exists; nothing was published.
+        DiskFullError: there is no space; nothing was published.
     """
     keys = sorted(parts)
     rows = pa.concat_tables([_stamped(parts[k], k) for k in keys])
@@ -119,10 +121,11 @@ def publish(
         handle = open_table(table)
         commits.check_token(resource, token)
         try:
-            write_deltalake(
-                handle, _cast(rows, handle), mode="overwrite", predicate=predicate,
-                commit_properties=CommitProperties(custom_metadata={"resource": resource, "token": str(token)}),
-            )  # fmt: skip
+            with writing(url(table), rows.nbytes):
+                write_deltalake(
+                    handle, _cast(rows, handle), mode="overwrite", predicate=predicate,
+                    commit_properties=CommitProperties(custom_metadata={"resource": resource, "token": str(token)}),
+                )  # fmt: skip
             break
         except DeltaError as error:
             # Somebody committed since the handle was loaded: if it was this interval, the token says who stands down.

@@ -14,6 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from airworthy.errors import ReleaseError
+from airworthy.lake.disk import writing
 
 MANIFEST = "manifest.json"
 
@@ -87,9 +88,10 @@ def put(url: str, content: bytes) -> None:
         return
     parent, _, name = path.rpartition("/")
     filesystem.makedirs(parent, exist_ok=True)
-    temporary = f"{parent}/.{name}.{uuid.uuid4().hex}"
-    filesystem.pipe_file(temporary, content)
-    filesystem.mv(temporary, path)
+    with writing(url, len(content)):
+        temporary = f"{parent}/.{name}.{uuid.uuid4().hex}"
+        filesystem.pipe_file(temporary, content)
+        filesystem.mv(temporary, path)
 
 
 def _get(folder: str, name: str, digest: str) -> bytes:

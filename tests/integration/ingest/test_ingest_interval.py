@@ -200,6 +200,28 @@ def test_a_run_killed_before_its_decision_is_finished_by_the_next(
     assert sorted(map(str, rows("clean"))) == sorted(map(str, first))
 
 
+def test_a_correction_that_died_and_was_taken_back_leaves_nothing(
+    parcels: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.land_day(parcels, KEY)
+    ingest(parcels)
+    first = sorted(map(str, rows("raw")))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "decide_interval", killed)
+        world.land_parcels(parcels, KEY, [{**row, "pieces": "9"} for row in world.parcels(KEY)])
+        with pytest.raises(KeyboardInterrupt):
+            ingest(parcels)
+    world.land_day(parcels, KEY)
+    assert ingest(parcels).status == "published"
+    assert sorted(map(str, rows("raw"))) == first
+    assert {row["pieces"] for row in rows("clean")} == {1, 2, 3}
+    assert ingest(parcels).status == "already"
+
+
 # ---- corrections
 
 

@@ -1,0 +1,122 @@
+"""What must hold after any fault: nothing lost, nothing doubled, and every error says what, where and next.
+
+The checker reads the landed files itself, by the standard library, and compares them with what is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from airworthy.config import UseCase
+from airworthy.intervals import Interval
+from airworthy.lake import landing, quarantine, tables
+from airworthy.ledger import commits
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import Commit
+
+from .world import World, file_rows, table_names
+
+MAX_WORDS = 4000
+
+
+def violations(world: World) -> list[str]:
+    """Every way in which the world breaks the invariant; empty when it holds."""
+    with world.here() as case:
+        found = [*_rows(case), *_commits(case)]
+    return [*found, *(problem for event in world.history() for problem in _error(event))]
+
+
+def _rows(case: UseCase) -> list[str]:
+    """Acknowledged rows in = published + quarantined, as multisets of row digests."""
+    found = []
+    for key, decided in commits.decided_intervals(case.name).items():
+        interval = Interval.of(key)
+        landed = landing.landed(case, interval)
+        if decided.status != "published" or landed is None or landed.digest != decided.landed_digest:
+            continue
+        given = Counter(
+            map(_digest, file_rows(landing.read_bytes(landing.data_file(case, landed.manifests["orders"])) or b""))
+        )
+        clean = Counter(_digest(r) for r in tables.read(case.table("clean", "orders"), interval, interval).to_pylist())
+        kept = quarantine.read_rows(case, "orders", interval, interval).to_pylist()
+        refused = Counter(_digest(json.loads(row["row"])) for row in kept)
+        raw = Counter(_digest(r) for r in tables.read(case.table("raw", "orders"), interval, interval).to_pylist())
+        if given != clean + refused:
+            lost, extra = given - clean - refused, clean + refused - given
+            found.append(
+                f"{key}: {lost.total()} rows lost and {extra.total()} too many of {given.total()} acknowledged"
+            )
+        if given != raw:
+            found.append(f"{key}: the raw table has other rows than the file")
+    return found
+
+
+def _digest(row: dict[str, Any]) -> str:
+    """Digest of an order, from a file's texts or a table's values alike."""
+    moment, returned = row["ordered_at"], row["returned"]
+    values = [
+        row["order_id"], row["customer"], str(row["channel"]).lower(), repr(float(row["amount"])), int(row["items"]),
+        (moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))).timestamp(),
+        None if returned in ("", None) else str(returned).lower(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _commits(case: UseCase) -> list[str]:
+    """Each interval has one committed version: what the table shows is what the ledger's newest row says."""
+    found = []
+    for name in table_names(case):
+        history = {int(entry["version"]): entry for entry in tables.open_table(name).history()}
+        found += [f"{name} {key}: {words}" for key, words in _order(name)]
+        rows = tables.read(name)
+        shown = set(rows["interval"].to_pylist())
+        newest = commits.newest_commits(name)
+        found += [f"{name} {key}: rows without a commit in the ledger" for key in sorted(shown - set(newest))]
+        for key, commit in newest.items():
+            here = tables.read(name, Interval.of(key), Interval.of(key))
+            if (here.num_rows, tables.digest(here)) != (commit.rows, commit.digest):
+                found.append(f"{name} {key}: {here.num_rows} rows that are not those of commit {commit.id}")
+            entry = history.get(commit.data_version)
+            if entry is None or entry.get("token") != str(commit.token):
+                found.append(f"{name} {key}: version {commit.data_version} was not written under token {commit.token}")
+    return found
+
+
+def _order(table: str) -> list[tuple[str, str]]:
+    """Commits of an interval have rising tokens and versions: no older writer came after a newer one."""
+    with transaction() as session:
+        rows = session.scalars(select(Commit).where(Commit.table_name == table).order_by(Commit.id)).all()
+    newest: dict[str, Commit] = {}
+    found = []
+    for row in rows:
+        before = newest.get(row.interval)
+        if before is not None and (row.token < before.token or row.data_version <= before.data_version):
+            found.append(
+                (row.interval, f"token {row.token} wrote version {row.data_version} after token {before.token}")
+            )
+        newest[row.interval] = row
+    return found
+
+
+def _error(event: dict[str, Any]) -> list[str]:
+    """What, where and next: an error of ours that names its interval or a place, with a step to take, in bounded words."""
+    if "error" not in event:
+        return []
+    key = event["step"][1] if event["step"][0] == "ingest" else "/"
+    checks = {
+        "is not an error of the platform": event["ours"],
+        "has no next step": event["next"],
+        "does not say where": key in event["what"] or "/" in event["what"],
+        "is too long": len(event["what"]) <= MAX_WORDS,
+    }
+    return [
+        f"{event['step']}: {event['error']} {words}: {event['what'][:200]}"
+        for words, good in checks.items()
+        if not good
+    ]

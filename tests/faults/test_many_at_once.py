@@ -1,0 +1,83 @@
+"""F7 and F19: many runs on one interval, a run that was given up and comes back, reads while values are published."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .campaign import CORRECTED, FULL_CAMPAIGN, NEW, chosen
+from .invariant import violations
+from .world import COUNT, PAUSE, World
+
+RUNS = 20 if FULL_CAMPAIGN else 6
+KINDS = ("scheduled", "backfill", "arrivals", "manual")
+
+
+def test_many_runs_on_one_interval_publish_it_once(world: World, findings: list[dict[str, Any]]) -> None:
+    # Given what one run leaves,
+    world.run([["ingest", NEW, "alone"]])
+    expected = world.state()
+    world.reset()
+    # when many processes of every kind take the interval at the same time,
+    ended = world.run(*([["ingest", NEW, f"{KINDS[n % 4]}/{n}"]] for n in range(RUNS)))
+    # then none fails: one publishes, the others find it done or stand down,
+    assert {one["status"] for one in ended} == {0}
+    outcomes = [event.get("status", event.get("error")) for event in world.history()]
+    assert len(outcomes) == RUNS
+    assert set(outcomes) <= {"published", "already", "SupersededError"}
+    assert "published" in outcomes
+    # and what is there is what one run leaves.
+    broken = violations(world)
+    assert broken == []
+    assert world.state() == expected
+    findings.append({"fault": f"F7 {RUNS} at once", "outcomes": sorted(map(str, outcomes)), "violations": broken})
+
+
+def test_a_run_that_comes_back_after_a_newer_one_changes_nothing(world: World, findings: list[dict[str, Any]]) -> None:
+    # Given a run that stops before one of its effects,
+    (ended,) = world.run([["ingest", NEW, "scheduled"]], mode=COUNT)
+    problems = []
+    for point in chosen("zombie", int(ended["said"]), 30 if FULL_CAMPAIGN else 2):
+        world.reset()
+        newer = [["correct", NEW], ["ingest", NEW, "arrivals"]]
+        # when a correction comes, another run takes it, and then the first one goes on,
+        zombie, other = world.run([["ingest", NEW, "scheduled"]], at=point, mode=PAUSE, then=[newer])
+        broken = violations(world)
+        # then the correction counts (a run once more finds that, or takes it when the first was stopped too early).
+        world.run([["ingest", NEW, "again"]])
+        with world.here():
+            before = world.state()
+        world.run([["ingest", NEW, "again"]])
+        broken += violations(world)
+        if {zombie["status"], other["status"]} != {0} or world.state() != before:
+            broken.append(f"{zombie}, {other}")
+        if world.history()[-1].get("status") != "already":
+            broken.append(f"it is not done: {world.history()[-1]}")
+        findings.append({"fault": "F7 zombie", "point": point, "where": zombie["said"], "violations": broken})
+        problems += [f"stopped at {point}: {words}" for words in broken]
+    assert problems == []
+
+
+def test_reads_while_values_are_published_are_old_or_new_and_never_fail(
+    world: World, findings: list[dict[str, Any]]
+) -> None:
+    # Given what is online before a catch-up, and after it,
+    world.run([["read", "1"]])
+    world.run([["ingest", NEW, "scheduled"], ["ingest", CORRECTED, "arrivals"]])
+    kept = world.history()[0]["outcome"]
+    # when readers ask all the time while it is published,
+    rounds = "400" if FULL_CAMPAIGN else "60"
+    ended = world.run([["read", rounds]], [["read", rounds]], [["features", "scheduled"]])
+    assert {one["status"] for one in ended} == {0}
+    world.run([["read", "1"]])
+    events = world.history()
+    now = events[-1]["outcome"]
+    assert kept != now
+    # then every answer is one of the two, whole.
+    allowed = {str(one) for one in [*kept, *now]}
+    mixed = [
+        one for event in events if event.get("status") == "read" for one in event["outcome"] if str(one) not in allowed
+    ]
+    broken = violations(world)
+    findings.append({"fault": "F19 reads during materialisation", "violations": [*broken, *mixed]})
+    assert mixed == []
+    assert broken == []
