@@ -27,7 +27,9 @@ from .world import World, Zygote, compile_shim
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     """The process that forks what is to be killed."""
     if shutil.which("cc") is None and not os.environ.get("AIRWORTHY_TESTS_COMPLETE"):
-        pytest.skip("faults are made by a small C library, and there is no C compiler (cc) here")
+        pytest.skip(
+            "faults are made by a small C library, and there is no C compiler (cc) here; get it with: apt-get install gcc libc6-dev"
+        )
     folder = tmp_path_factory.mktemp("zygote")
     made = Zygote(compile_shim(folder), folder / "log.txt")
     yield made
