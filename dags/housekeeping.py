@@ -1,4 +1,4 @@
-"""Daily, on the wall clock: what events may have lost is found in the ledger and put right."""
+"""Daily, on the wall clock: what events may have lost is found in the ledger and put right; then a backup."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airworthy.config import use_cases
 
 with DAG(
     dag_id="platform.housekeeping",
-    description="Reconcile aliases, features and landed intervals with the ledger",
+    description="Reconcile aliases, features and landed intervals with the ledger; back up",
     doc_md=__doc__,
     tags=["platform"],
     default_args={"owner": "platform", "retries": 1},
@@ -34,4 +34,15 @@ with DAG(
             outcome = catch_up(use_case, run=run_name())
         return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
 
-    reconcile.expand(name=sorted(use_cases()))
+    @task
+    def backup() -> dict[str, object]:
+        """Ledger, registries, lake, releases and artifacts, as of one moment."""
+        from airworthy.platform.backup import backup
+        from airworthy_tasks import note, outcomes
+
+        with outcomes():
+            url, made = backup(say=print)
+        note(f"{url}: {len(made.files)} files in {made.seconds:.0f} s")
+        return {"url": url, "at": made.at.isoformat()}
+
+    reconcile.expand(name=sorted(use_cases())) >> backup()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import data, decisions, platform, quarantine, stages
+from airworthy.commands import data, decisions, platform, quarantine, recovery, stages
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -23,6 +23,7 @@ platform.add(app)
 decisions.add(app)
 quarantine.add(app)
 data.add(app)
+recovery.add(app)
 stages.add(app)
 
 DEBUG = "AIRWORTHY_DEBUG"

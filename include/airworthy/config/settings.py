@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         env: ``dev``, ``staging`` or ``prod``; prefix of MLflow experiments and registered models.
         var: Folder of everything that running makes.
         use_cases: Import paths of the use-case packages, comma-separated.
-        lake_url, landing_url, release_url, docs_url: Folders or object-store URLs.
+        lake_url, landing_url, release_url, docs_url, backup_url: Folders or object-store URLs.
         ledger_dsn: SQLAlchemy URL of the platform's own database.
         feast_registry_dsn: SQLAlchemy URL of Feast's registry.
         online_host, online_port, online_database, online_user, online_password: Feast's online store.
@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     landing_url: str = ""
     release_url: str = ""
     docs_url: str = ""
+    backup_url: str = ""
     ledger_dsn: str = ""
     feast_registry_dsn: str = ""
     online_host: str = ""
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
             "landing_url": str(self.var / "landing"),
             "release_url": str(self.var / "releases"),
             "docs_url": str(self.var / "reports"),
+            "backup_url": str(self.var / "backups"),
             "ledger_dsn": f"postgresql+psycopg://postgres@/ledger?{socket}",
             "feast_registry_dsn": f"postgresql+psycopg://postgres@/feast?{socket}",
             "online_host": str(self.socket_dir),

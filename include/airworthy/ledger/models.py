@@ -226,3 +226,41 @@ class MonitoringWindow(Base):
     violates: Mapped[bool]
     record: Mapped[dict[str, Any]]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class RecoveryDrill(Base):
+    """A restore that was tried: from which backup, how long it took, and how the copy differed (empty: not at all)."""
+
+    __tablename__ = "recovery_drill"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    backup: Mapped[str]
+    recovery_point: Mapped[datetime]
+    seconds: Mapped[float]
+    passed: Mapped[bool]
+    words: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class ForgottenKey(Base):
+    """A key that is to be forgotten: its keyed digest, never the key. Landed and pushed rows that bear it are left out."""
+
+    __tablename__ = "forgotten_key"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    column_name: Mapped[str]
+    key_digest: Mapped[str]
+    who: Mapped[str]
+    removed: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (UniqueConstraint("use_case", "column_name", "key_digest", name="uq_forgotten_key"),)
+
+
+class RedactedTrainingSet(Base):
+    """What is left of a training set's file after rows of a forgotten key were taken out."""
+
+    __tablename__ = "redacted_training_set"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    redacted_digest: Mapped[str]
+    removed: Mapped[int]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,0 +1,55 @@
+"""Commands for a bad day: backup, restore, the drill that tries both; housekeeping; and forgetting a key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from airworthy.commands.output import say, show_record, show_table
+
+
+def add(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for function in (backup, restore, drill):
+        app.command(function.__name__)(function)
+
+
+def backup(
+    to: Annotated[str, typer.Option("--to", help="Folder or URL; AIRWORTHY_BACKUP_URL by default.")] = "",
+    with_airflow: Annotated[bool, typer.Option("--with-airflow", help="Airflow's run history too.")] = False,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="So many backups stay.")] = 7,
+    show: Annotated[bool, typer.Option("--list", help="Only show the backups that there are.")] = False,
+) -> None:
+    """Save ledger, registries, lake, releases and MLflow's artifacts, as of one moment of the ledger."""
+    from airworthy.platform import backup as backups
+
+    if show:
+        found = [(url, backups.read_manifest(url)) for url in backups.backups(to)]
+        rows = [
+            (url, f"{b.at:%Y-%m-%d %H:%M:%S}", len(b.files), f"{sum(s for s, _ in b.files.values()) / 1e6:.1f}")
+            for url, b in found
+        ]
+        show_table("Backups", ("where", "recovery point (UTC)", "files", "MB"), rows)
+        return
+    url, made = backups.backup(to, with_airflow=with_airflow, keep=keep, say=say)
+    say(f"backup {url} in {made.seconds:.1f} s; recovery point {made.at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def restore(
+    url: Annotated[str, typer.Argument(metavar="FROM", help="A backup, see `airworthy backup --list`.")],
+    into: Annotated[str, typer.Option("--into", help="A new folder, for a scratch copy with its own databases.")] = "",
+) -> None:
+    """Put a backup back and compare it: into an empty platform that is down, or into a scratch place."""
+    from airworthy.platform.restoring import restore as put_back
+
+    show_record(put_back(url, into=into, say=say))
+
+
+def drill(
+    url: Annotated[str, typer.Argument(metavar="[FROM]", help="A backup; the newest by default.")] = "",
+) -> None:
+    """Restore into a scratch place, compare, remove it, and note in the ledger how long it took."""
+    from airworthy.platform.restoring import drill as try_it
+
+    show_record(try_it(url, say=say))

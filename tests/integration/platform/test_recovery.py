@@ -1,0 +1,150 @@
+"""Backup, restore and the drill, on a real PostgreSQL and real tables."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import select
+from tiny_orders import world
+
+from airworthy import features, ingest
+from airworthy.config import Settings, UseCase, get_settings, get_use_case
+from airworthy.errors import ConfigurationError, DataRejectedError
+from airworthy.intervals import Interval
+from airworthy.lake import tables
+from airworthy.ledger import commits
+from airworthy.ledger.clock import advance
+from airworthy.ledger.database import engine, transaction
+from airworthy.ledger.models import RecoveryDrill
+from airworthy.monitoring import table_schemas
+from airworthy.platform import backup as backups
+from airworthy.platform.restoring import drill, restore
+
+KEYS, LATER = ("2024-01-01", "2024-01-02"), "2024-01-03"
+
+
+@pytest.fixture
+def shop(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> UseCase:
+    """Two days published with their features."""
+    monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
+    get_settings.cache_clear()
+    case = get_use_case("tiny_orders")
+    for schemas in (ingest.table_schemas, features.table_schemas, table_schemas):
+        for name, schema in schemas(case).items():
+            tables.create(name, schema)
+    features.apply(case)
+    advance(case, Interval.of("2024-01-10").end)
+    for key in KEYS:
+        world.land_day(case, key)
+        ingest.ingest_interval(case, Interval.of(key), run="test")
+    features.catch_up(case, run="test")
+    return case
+
+
+def _during(case: UseCase) -> Callable[[str], None]:
+    """Publishes another day as soon as the ledger is dumped: it is not in the snapshot."""
+
+    def say(words: str) -> None:
+        if words.startswith("dumped ledger"):
+            world.land_day(case, LATER)
+            ingest.ingest_interval(case, Interval.of(LATER), run="meanwhile")
+
+    return say
+
+
+def _scratch_databases(postgres: Path) -> list[str]:
+    with psycopg.connect(f"host={postgres} user=postgres dbname=postgres") as connection:
+        return [n for (n,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'scratch_%'")]
+
+
+def test_a_backup_is_the_platform_as_of_one_moment_and_the_drill_shows_it(shop: UseCase, postgres: Path) -> None:
+    # Given a backup during which the platform went on,
+    url, saved = backups.backup(say=_during(shop))
+    assert backups.backups() == [url]
+    # when the drill restores it, then every row, file and partition is what the ledger of that moment says,
+    restored = drill()
+    assert restored.checked["partitions"] == 3 * 2 + 2
+    assert restored.checked["files"] == len(saved.files) > 10
+    assert restored.checked["rows"] == sum(sum(counts.values()) for counts in saved.counts.values())
+    # nothing of the scratch place is left, and the ledger knows of it.
+    assert _scratch_databases(postgres) == []
+    assert not Path(restored.environment["AIRWORTHY_LAKE_URL"]).exists()
+    with transaction() as session:
+        (noted,) = session.scalars(select(RecoveryDrill)).all()
+    assert (noted.backup, noted.passed, noted.words) == (url, True, "")
+    assert noted.recovery_point == saved.at
+
+
+@pytest.mark.parametrize("damage", ["altered", "missing", "not in the manifest"])
+def test_the_drill_says_what_differs(shop: UseCase, postgres: Path, damage: str) -> None:
+    url, saved = backups.backup()
+    name = next(n for n in sorted(saved.files) if n.startswith("lake/tiny_orders/clean") and n.endswith(".parquet"))
+    file = Path(url) / name
+    if damage == "altered":
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    else:
+        file.unlink()
+    if damage == "not in the manifest":
+        manifest = Path(url) / backups.MANIFEST
+        record = json.loads(manifest.read_text())
+        del record["files"][name]
+        manifest.write_text(json.dumps(record))
+    with pytest.raises(DataRejectedError) as caught:
+        drill()
+    assert "tiny_orders/clean/orders" in str(caught.value)
+    with transaction() as session:
+        (noted,) = session.scalars(select(RecoveryDrill)).all()
+    assert (noted.passed, noted.words) == (False, str(caught.value)[:2000])
+    assert _scratch_databases(postgres) == []
+
+
+def test_a_lost_platform_goes_on_from_its_backup(
+    shop: UseCase, postgres: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a backup, and a machine that has nothing else,
+    url, _ = backups.backup(str(tmp_path / "elsewhere"))
+    before = commits.newest_commits("tiny_orders/clean/orders")
+    landing = get_settings().landing_url
+    features.close()
+    engine().dispose()
+    suffix, var = secrets.token_hex(4), tmp_path / "new"
+    for name in ("LEDGER", "FEAST_REGISTRY"):
+        monkeypatch.setenv(
+            f"AIRWORTHY_{name}_DSN", f"postgresql+psycopg://postgres@/new_{name.lower()}_{suffix}?host={postgres}"
+        )
+    monkeypatch.setenv("AIRWORTHY_VAR", str(var))
+    monkeypatch.setenv("AIRWORTHY_LANDING_URL", landing)
+    get_settings.cache_clear()
+    try:
+        # when it is restored there,
+        restored = restore(url)
+        assert restored.checked["partitions"] == 8
+        # then the tables are those, work that was done is done, and features are online again.
+        after = commits.newest_commits("tiny_orders/clean/orders")
+        assert {k: c.digest for k, c in after.items()} == {k: c.digest for k, c in before.items()}
+        assert ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="after").status == "already"
+        assert sum(features.catch_up(shop, run="after").online.values()) > 0
+        # And nobody restores over it.
+        with pytest.raises(ConfigurationError, match="never overwrites ledger"):
+            restore(url)
+        features.close()
+        engine().dispose()
+    finally:
+        with psycopg.connect(f"host={postgres} user=postgres dbname=postgres", autocommit=True) as connection:
+            for name in ("ledger", "feast_registry"):
+                connection.execute(f"DROP DATABASE IF EXISTS new_{name}_{suffix} WITH (FORCE)")
+
+
+def test_only_whole_backups_count_and_old_ones_go(shop: UseCase) -> None:
+    urls = [backups.backup(keep=2)[0] for _ in range(3)]
+    assert backups.backups() == urls[1:]
+    shutil.copytree(urls[1], f"{urls[2]}-copying", ignore=shutil.ignore_patterns(backups.MANIFEST))
+    assert backups.backups() == urls[1:]
+    with pytest.raises(ConfigurationError, match="no complete backup"):
+        restore(f"{urls[2]}-copying", into="/nowhere")
