@@ -31,7 +31,7 @@ def build(case: UseCase) -> DAG:
         @task
         def fit(**context: object) -> dict[str, object]:
             from airworthy.config import get_use_case
-            from airworthy.training import build_training_set
+            from airworthy.training import build_training_set, data_docs_link
             from airworthy.training import fit as fit_candidate
             from airworthy_tasks import outcomes, report, run_name
             from airworthy_training import mlflow_link
@@ -40,9 +40,8 @@ def build(case: UseCase) -> DAG:
             with outcomes():
                 training_set = build_training_set(use_case, run=run_name())
                 candidate = fit_candidate(use_case, training_set, run=run_name(), flip_labels=share)
-            return report(
-                candidate, f"candidate {candidate.model_digest[:12]} {candidate.label_note}", mlflow_link(candidate)
-            )
+            links = mlflow_link(candidate) | data_docs_link(training_set)
+            return report(candidate, f"candidate {candidate.model_digest[:12]} {candidate.label_note}", links)
 
         @task.short_circuit
         def handed_over(verdict: dict[str, object], **context: object) -> bool:

@@ -48,7 +48,7 @@ def build(case: UseCase) -> DAG:
         @task(execution_timeout=None)
         def fit(order: dict[str, object]) -> dict[str, object]:
             from airworthy.config import get_use_case
-            from airworthy.training import build_training_set
+            from airworthy.training import build_training_set, data_docs_link
             from airworthy.training import fit as fit_candidate
             from airworthy_tasks import outcomes, report, run_name
             from airworthy_training import mlflow_link
@@ -57,7 +57,8 @@ def build(case: UseCase) -> DAG:
             with outcomes():
                 training_set = build_training_set(use_case, run=run_name())
                 candidate = fit_candidate(use_case, training_set, run=run_name())
-            return report(candidate, f"candidate {candidate.model_digest[:12]} fitted", mlflow_link(candidate))
+            links = mlflow_link(candidate) | data_docs_link(training_set)
+            return report(candidate, f"candidate {candidate.model_digest[:12]} fitted", links)
 
         order = claim()
         candidate = fit(order)

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airworthy.training.fitting import fit
-    from airworthy.training.training_set import build_training_set, read_training_set
+    from airworthy.training.training_set import build_training_set, data_docs_link, read_training_set
 
-__all__ = ["build_training_set", "fit", "read_training_set"]
+__all__ = ["build_training_set", "data_docs_link", "fit", "read_training_set"]
 
 # Looked up on demand: the prediction service imports the model files and needs neither Feast nor MLflow.
-_HOME = {"build_training_set": "training_set", "fit": "fitting", "read_training_set": "training_set"}
+_HOME = {
+    "build_training_set": "training_set",
+    "data_docs_link": "training_set",
+    "fit": "fitting",
+    "read_training_set": "training_set",
+}
 
 
 def __getattr__(name: str) -> Any:

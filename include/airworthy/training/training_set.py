@@ -17,6 +17,7 @@ from airworthy.errors import ConfigurationError, ReleaseError
 from airworthy.ingest import clean_masks
 from airworthy.intervals import Interval
 from airworthy.lake import tables
+from airworthy.lake.landing import read_bytes
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet
@@ -151,7 +152,7 @@ def _check_features(use_case: UseCase, rows: pa.Table, columns: dict[str, str]) 
 
 def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) -> None:
     """The suite ``training/set``, on the rows of both parts; its bounds are those of the prediction times."""
-    checks = StageChecks(use_case, data_docs_place(digest))
+    checks = StageChecks(use_case, _place(digest))
     # The last prediction lies before the end of its day, which is where the holdout ends.
     first, last = Interval.containing(bounds.train_start), Interval.containing(bounds.holdout_end).shift(-1)
     masks = clean_masks(use_case, use_case.prediction.source) | features.masks(use_case)
@@ -162,8 +163,13 @@ def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) ->
     checks.keep()
 
 
-def data_docs_place(digest: str) -> str:
-    """Folder of a training set's page under the use case's Data Docs."""
+def data_docs_link(ref: TrainingSetRef) -> dict[str, str]:
+    """Link to the page of a training set's validation; none when the use case has no suite for it."""
+    settings, page = get_settings(), f"data_docs/{ref.use_case}/{_place(ref.digest)}/index.html"
+    return {"Data Docs": f"{settings.reports_url}/{page}"} if read_bytes(f"{settings.docs_url}/{page}") else {}
+
+
+def _place(digest: str) -> str:
     return f"training/{digest[:16]}"
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from airworthy.config import get_settings
-from airworthy.errors import ConfigurationError, ReleaseError
+from airworthy.errors import ConfigurationError, DataRejectedError, ReleaseError
 from airworthy.intervals import Interval, days
 from airworthy.lake import landing
 from airworthy.ledger import requests
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import MonitoringWindow, RetrainingRequest
 from airworthy.monitoring import monitor
+from stage_suites import between, give_suite
 
 DAYS = 3
 N = 120
@@ -385,4 +386,14 @@ def test_a_lost_training_set_is_an_error_and_no_quiet_window(world, champion):
     play(world, 0)
     shutil.rmtree(Path(get_settings().release_url) / "training_sets")
     with pytest.raises(ReleaseError, match=r"training set .* is missing"):
+        look(world, 0)
+
+
+def test_a_log_that_fails_its_suite_is_not_measured(world, champion, monkeypatch, tmp_path):
+    champion()
+    play(world, 0)
+    give_suite(monkeypatch, tmp_path, "log/predictions", between("probability", 0, 1))
+    assert "/data_docs/" in look(world, 0).links["Data Docs"]
+    give_suite(monkeypatch, tmp_path, "log/predictions", between("probability", 0, 0.01))
+    with pytest.raises(DataRejectedError, match="probability: expect_column_values_to_be_between"):
         look(world, 0)

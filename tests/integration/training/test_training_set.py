@@ -9,16 +9,18 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select
 from tiny_orders import world
 
 from airworthy import features
-from airworthy.config import UseCase
+from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, DataRejectedError, ReleaseError
 from airworthy.intervals import Interval
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import TrainingSet
-from airworthy.training import build_training_set, read_training_set, training_set
+from airworthy.ledger.models import TrainingSet, Validation
+from airworthy.training import build_training_set, data_docs_link, read_training_set, training_set
 from airworthy.training.training_set import part
+from stage_suites import between, give_suite
 
 from .conftest import LAST
 
@@ -105,3 +107,19 @@ def test_what_is_altered_or_does_not_fit_is_refused(shop: UseCase) -> None:
         build_training_set(shop.model_copy(update={"training": many_days}), run="train__1")
     with pytest.raises(ConfigurationError, match=r"'colour' in gate\.slices"):
         build_training_set(shop.model_copy(update={"gate": slices}), run="train__1")
+
+
+def test_a_training_set_that_fails_its_suite_is_not_kept(
+    shop: UseCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    give_suite(monkeypatch, tmp_path, "training/set", between("order_hour", 0, 5))
+    with pytest.raises(DataRejectedError, match=r"order_hour: expect_column_values_to_be_between"):
+        build_training_set(shop, run="train__1")
+    with transaction() as session:
+        assert session.scalars(select(TrainingSet)).all() == []
+        [found] = session.scalars(select(Validation).where(Validation.table_name.like("%/training/set"))).all()
+    assert (found.passed, found.report["engine"]) == (False, "great_expectations")
+    give_suite(monkeypatch, tmp_path, "training/set", between("order_hour", 0, 23))
+    ref = build_training_set(shop, run="train__1")
+    page = data_docs_link(ref)["Data Docs"].replace(get_settings().reports_url, get_settings().docs_url)
+    assert "tiny_orders/training/set" in Path(page).read_text()
