@@ -2,9 +2,9 @@
 
 Side by side, in one run, on the same 336,688 typed rows: (a) Great Expectations, in one validation of the year; (b) the
 compiled form of the same suite, which judges pushed rows and screens the tables of a live day; (c) one hand-written
-DuckDB query with the same 23 checks, on one thread. The figure is (a) against (c); (b) is beside it, and so is what Great Expectations costs
-day by day, as files are ingested (a month of days, times twelve). Peak memory of each is taken in a process of its own; `rows_only` is
-what merely holding the rows takes; for the year and for ten times the year.
+DuckDB query with the same 23 checks, on one thread. The figure is (a) against (c); (b) is beside it, and so is what
+Great Expectations costs day by day, as files are ingested (a month of days, times twelve). Peak memory of each is taken in
+a process of its own, for the year and for ten times the year; `rows_only` is what merely holding the rows takes.
 
     make bench BENCH=validation
 """

@@ -11,7 +11,7 @@ from airworthy.errors import AirworthyError, CheckFailure, DataRejectedError, No
 from airworthy.ingest import extract
 from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
-from airworthy.ingest.schemas import clean_masks
+from airworthy.ingest.reports import write_reports
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine, tables
 from airworthy.lake.landing import Landed
@@ -19,9 +19,7 @@ from airworthy.ledger import commits
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import IngestedInterval
-from airworthy.records import IngestOutcome, PartitionRef, ValidationReport
-from airworthy.validation import validation_rows, write_data_docs
-from airworthy.validation.profile import profiles, write_profiles
+from airworthy.records import IngestOutcome, PartitionRef
 
 MAX_KEPT_FAILURES = 100  # of a file with a thousand strange columns
 NEXT_AFTER_REJECTION = (
@@ -69,8 +67,7 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     ):
         return _again(use_case, interval, decided)
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
-    links = _report(use_case, interval, resource, token, [r for p in parts for r in (p.report, p.clean_report) if r])
-    links |= _profile(use_case, interval, token, parts)
+    links = write_reports(use_case, interval, resource, token, parts)
     if any(p.failures for p in parts):
         raise _reject(use_case, landed, resource, token, parts, links)
     for part in parts:
@@ -142,31 +139,6 @@ def to_publish(
     if redelivered or before.num_rows:
         return before, as_correction(part.clean, before, data_now(use_case))
     return before, part.clean
-
-
-def _report(
-    use_case: UseCase, interval: Interval, resource: str, token: int, reports: Sequence[ValidationReport]
-) -> dict[str, str]:
-    """Write Data Docs and the ledger's validation rows; returns the links."""
-    if not reports:
-        return {}
-    url = write_data_docs(use_case.name, f"{interval.key}/{token}", reports)
-    with transaction() as session:
-        commits.check_token(resource, token, session)
-        session.add_all(validation_rows(use_case, reports, url))
-    return {"Data Docs": url}
-
-
-def _profile(use_case: UseCase, interval: Interval, token: int, parts: Sequence[Prepared]) -> dict[str, str]:
-    """Profile what is published of each source; of a refused file what was read of it."""
-    found = []
-    for part in parts:
-        layer, rows = ("raw", part.raw) if part.failures else ("clean", part.clean)
-        masks = clean_masks(use_case, part.source) if layer == "clean" else use_case.sources[part.source].masks
-        label = use_case.prediction.label if part.source == use_case.prediction.source else ""
-        title = f"{use_case.table(layer, part.source)} {interval}"
-        found.append(profiles(rows, masks, title=title, label=label))
-    return {"Profile": write_profiles(use_case.name, f"{interval.key}/{token}", found)}
 
 
 def _reject(

@@ -539,3 +539,18 @@ def test_other_days_at_the_same_time_do_not_disturb_each_other(parcels: UseCase)
     assert statuses == ["published"] * 8
     assert tables.read("parcels/clean/parcels").num_rows == 8 * 40
     assert claims() == 8
+
+
+def test_a_header_of_hostile_names_is_told_in_a_few_lines(parcels: UseCase) -> None:
+    names = [*world.COLUMNS, *(f"\x1b[31m{'x' * 3000}{n}" for n in range(300))]
+    content = (",".join(names) + "\n" + ",".join("1" for _ in names) + "\n").encode()
+    world.land_parcels(parcels, KEY, content=content, count=1)
+    world.land_depots(parcels, KEY)
+    with pytest.raises(DataRejectedError) as caught:
+        ingest(parcels)
+    assert len(str(caught.value)) < 5000
+    assert "\x1b" not in str(caught.value)
+    decided = commits.decided_intervals("parcels")[KEY]
+    assert len(decided.reason) < 1000
+    kept = Path(quarantine.files_folder(parcels, DAY, decided.landed_digest)) / "parcels" / quarantine.REASON
+    assert kept.stat().st_size < 50_000
