@@ -9,7 +9,7 @@ import pytest
 from airworthy.config import get_settings
 from airworthy.platform.airflow_api import AirflowApi
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]  # the story takes six minutes, and far more on a busy machine
 
 
 def _shot(page, played, name: str) -> None:

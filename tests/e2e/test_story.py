@@ -18,7 +18,7 @@ from airworthy.ledger.commits import decided_intervals, newest_commits
 from airworthy.records import Verdict
 from airworthy.training import model_files, read_training_set
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]  # the story takes six minutes, and far more on a busy machine
 
 FIRST, LAST = Interval.of("2013-01-01"), Interval.of("2013-02-17")
 

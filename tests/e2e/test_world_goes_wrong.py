@@ -15,7 +15,7 @@ from airworthy.ledger.clock import advance
 from airworthy.ledger.commits import decided_intervals, newest_commits
 from airworthy.platform.airflow_api import AirflowApi
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]  # the story takes six minutes, and far more on a busy machine
 BAD, GOOD = "2013-02-18", "2013-02-19"
 
 
