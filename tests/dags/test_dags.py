@@ -35,7 +35,10 @@ def bag():
 
 def test_every_file_parses(bag):
     assert bag.import_errors == {}
-    assert {d.removeprefix("flight_delays.") for d in bag.dag_ids} == FAMILIES | {"platform.housekeeping", "platform.drill"}
+    assert {d.removeprefix("flight_delays.") for d in bag.dag_ids} == FAMILIES | {
+        "platform.housekeeping",
+        "platform.drill",
+    }
 
 
 def test_every_dag_says_what_it_is_for_and_who_owns_it(bag):

@@ -122,3 +122,13 @@ def test_logged_vectors_become_columns_whatever_they_hold():
         {"amount": 1.0, "hour": None, "channel": "app", "town": None, "vip": "True"},
         {"amount": None, "hour": 3.0, "channel": "7", "town": None, "vip": None},
     ]
+
+
+def test_hidden_features_are_measured_and_their_values_not_shown():
+    names = pa.array(["zz9plural", "alpha"] * 200)
+    before, after = table(400, 100, channel=names), table(400, 1, shift=60, channel=names)
+    shown, hidden = measure(before, after), measure(before, after, hidden=("channel",))
+    assert "zz9plural" in shown.html
+    assert "zz9plural" not in hidden.html
+    assert {f.name: f.score for f in hidden.features} == {f.name: f.score for f in shown.features}
+    assert measure(before, after, hidden=tuple(COLUMNS)).html == ""

@@ -67,6 +67,7 @@ def test_help_lists_the_commands_without_heavy_imports(tmp_path: Path) -> None:
         "promotions",
         "rollback",
         "quarantine",
+        "profile",
         "train",
     ):
         assert f" {command} " in done.stdout
