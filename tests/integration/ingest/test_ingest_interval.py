@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import DataRejectedError, NotLandedError, SupersededError
-from airworthy.ingest import ingest_interval
+from airworthy.ingest import ingest_interval, release
 from airworthy.ingest import interval as stage
 from airworthy.ingest import prepare as preparation
 from airworthy.intervals import Interval
@@ -25,6 +25,7 @@ from airworthy.ledger import clock, commits
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Claim, Validation
 from airworthy.records import IngestOutcome
+from stage_suites import between, give_suite
 
 KEY, OTHER = "2013-11-05", "2013-11-06"
 DAY, NEXT = Interval.of(KEY), Interval.of(OTHER)
@@ -554,3 +555,36 @@ def test_a_header_of_hostile_names_is_told_in_a_few_lines(parcels: UseCase) -> N
     assert len(decided.reason) < 1000
     kept = Path(quarantine.files_folder(parcels, DAY, decided.landed_digest)) / "parcels" / quarantine.REASON
     assert kept.stat().st_size < 50_000
+
+
+def test_clean_rows_that_fail_their_suite_stop_the_interval(
+    parcels: UseCase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.land_day(parcels, KEY)
+    give_suite(monkeypatch, tmp_path, "clean/parcels", between("heavy", 0, 0))
+    with pytest.raises(
+        DataRejectedError, match=r"heavy: expect_column_values_to_be_between\(min_value=0, max_value=0\)"
+    ):
+        ingest(parcels)
+    assert rows("clean") == rows("raw") == []
+    give_suite(monkeypatch, tmp_path, "clean/parcels", between("heavy", 0, 1), between("pieces", 0, 1, "warning"))
+    outcome = release(parcels, DAY, who="ann", why="heavy is 0 or 1")
+    assert outcome.status == "released"
+    with transaction() as session:
+        found = session.scalars(select(Validation).where(Validation.table_name == "parcels/clean/parcels")).all()
+    assert [(v.passed, v.report["engine"]) for v in found] == [
+        (False, "great_expectations"),
+        (True, "great_expectations"),
+    ]
+    page = outcome.links["Data Docs"].replace(get_settings().reports_url, get_settings().docs_url)
+    assert "clean-parcels/index.html" in Path(page).read_text()
+    profile = Path(outcome.links["Profile"].replace(get_settings().reports_url, get_settings().docs_url))
+    assert "of the labels (late) are positive" in profile.read_text()
+    assert json.loads((profile.parent / "profile.json").read_text())[0]["rows"] == 40
+
+
+def test_values_that_move_inside_their_domain_are_published(parcels: UseCase) -> None:
+    # Value skew is for monitoring, which asks for a training; it stops nothing.
+    world.land_parcels(parcels, KEY, [{**row, "weight": "99", "zone": "north"} for row in world.parcels(KEY)])
+    world.land_depots(parcels, KEY)
+    assert ingest(parcels).rows_rejected["parcels"] == 0
