@@ -1,4 +1,4 @@
-"""Daily, on the wall clock: what events may have lost is found in the ledger and put right; then a backup."""
+"""Daily, on the wall clock: what events may have lost is found in the ledger and put right; old versions go; then a backup."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ with DAG(
         return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
 
     @task
+    def tidy() -> dict[str, object]:
+        """Small files are joined; old versions that no model needs are removed."""
+        from airworthy.platform.retention import tidy
+        from airworthy_tasks import outcomes, report
+
+        with outcomes():
+            outcome = tidy()
+        removed, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
+        return report(outcome, f"{removed} files of old versions removed, {joined} small files joined")
+
+    @task
     def backup() -> dict[str, object]:
         """Ledger, registries, lake, releases and artifacts, as of one moment."""
         from airworthy.platform.backup import backup
@@ -45,4 +56,4 @@ with DAG(
         note(f"{url}: {len(made.files)} files in {made.seconds:.0f} s")
         return {"url": url, "at": made.at.isoformat()}
 
-    reconcile.expand(name=sorted(use_cases())) >> backup()
+    reconcile.expand(name=sorted(use_cases())) >> tidy() >> backup()

@@ -11,7 +11,7 @@ from airworthy.commands.output import say, show_record, show_table
 
 def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for function in (backup, restore, drill):
+    for function in (backup, restore, drill, tidy):
         app.command(function.__name__)(function)
 
 
@@ -53,3 +53,10 @@ def drill(
     from airworthy.platform.restoring import drill as try_it
 
     show_record(try_it(url, say=say))
+
+
+def tidy() -> None:
+    """Join small files, and remove old versions that no model needs, old Data Docs and collected spool files."""
+    from airworthy.platform.retention import tidy as tidy_up
+
+    show_record(tidy_up())

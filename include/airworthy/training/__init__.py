@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airworthy.training.fitting import fit
-    from airworthy.training.training_set import build_training_set, data_docs_link, read_training_set
+    from airworthy.training.training_set import (
+        build_training_set,
+        data_docs_link,
+        read_training_set,
+        rebuild_training_set,
+    )
 
-__all__ = ["build_training_set", "data_docs_link", "fit", "read_training_set"]
+__all__ = ["build_training_set", "data_docs_link", "fit", "read_training_set", "rebuild_training_set"]
 
 # Looked up on demand: the prediction service imports the model files and needs neither Feast nor MLflow.
 _HOME = {
@@ -17,6 +22,7 @@ _HOME = {
     "data_docs_link": "training_set",
     "fit": "fitting",
     "read_training_set": "training_set",
+    "rebuild_training_set": "training_set",
 }
 
 

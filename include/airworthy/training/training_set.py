@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+from datetime import datetime
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake.exceptions import DeltaError
 
 from airworthy import features
 from airworthy.config import UseCase, get_settings
@@ -51,9 +53,7 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
     columns = features.feature_columns(use_case)
     clean = use_case.table("clean", use_case.prediction.source)
     versions = {clean: int(tables.open_table(clean).version()), **features.data_versions(use_case)}
-    labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now)
-    rows = _assemble(use_case, labelled, _join(use_case, labelled, versions), columns)
-    _check_features(use_case, rows, columns)
+    rows, bounds = _rows(use_case, versions, now, columns)
     train = part(rows, "train")
     digest = tables.digest(rows)
     _validate(use_case, rows, digest, bounds)
@@ -76,6 +76,40 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
     )
     _keep(ref, rows)
     return ref
+
+
+def rebuild_training_set(use_case: UseCase, ref: TrainingSetRef) -> pa.Table:
+    """The rows of a training set, made once more from the data versions that it was made from.
+
+    Raises:
+        ConfigurationError: the feature definitions are others by now.
+        ReleaseError: a version's files are gone, or the rows are not those of its digest.
+    """
+    if features.feature_digest(use_case) != ref.feature_digest:
+        raise ConfigurationError(
+            f"the features of {use_case.name} are not those of training set {ref.digest[:12]}",
+            next_step="check out the revision that its MLflow run names",
+        )
+    again = "the file of the training set may still be there: read_training_set"
+    try:
+        rows, _ = _rows(use_case, ref.data_versions, ref.data_time, ref.columns)
+    except (FileNotFoundError, DeltaError) as error:
+        raise ReleaseError(
+            f"training set {ref.digest[:12]} cannot be made again, a data version is gone: {error}", next_step=again
+        ) from error
+    if tables.digest(rows) != ref.digest:
+        raise ReleaseError(f"training set {ref.digest[:12]} was made again and is another one", next_step=again)
+    return rows
+
+
+def _rows(
+    use_case: UseCase, versions: dict[str, int], now: datetime, columns: dict[str, str]
+) -> tuple[pa.Table, Bounds]:
+    clean = use_case.table("clean", use_case.prediction.source)
+    labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now)
+    rows = _assemble(use_case, labelled, _join(use_case, labelled, versions), columns)
+    _check_features(use_case, rows, columns)
+    return rows, bounds
 
 
 def read_training_set(ref: TrainingSetRef) -> pa.Table:

@@ -12,13 +12,22 @@ import pytest
 from sqlalchemy import select
 from tiny_orders import world
 
-from airworthy import features
+from airworthy import features, ingest
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, DataRejectedError, ReleaseError
 from airworthy.intervals import Interval
+from airworthy.lake import tables
+from airworthy.ledger.clock import advance
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet, Validation
-from airworthy.training import build_training_set, data_docs_link, read_training_set, training_set
+from airworthy.platform import retention
+from airworthy.training import (
+    build_training_set,
+    data_docs_link,
+    read_training_set,
+    rebuild_training_set,
+    training_set,
+)
 from airworthy.training.training_set import part
 from stage_suites import between, give_suite
 
@@ -123,3 +132,31 @@ def test_a_training_set_that_fails_its_suite_is_not_kept(
     ref = build_training_set(shop, run="train__1")
     page = data_docs_link(ref)["Data Docs"].replace(get_settings().reports_url, get_settings().docs_url)
     assert "tiny_orders/training/set" in Path(page).read_text()
+
+
+def test_after_corrections_and_retention_the_same_rows_are_made_again(shop: UseCase) -> None:
+    # Given a training set, and a correction after it that changes clean rows and the features of eight days,
+    ref = build_training_set(shop, run="train__1")
+    kept = read_training_set(ref)
+    key = "2024-01-06"
+    changed = [{**row, "amount": row["amount"] + 1} for row in world.orders_of(key)]
+    world.land(shop, "orders", Interval.of(key), world.to_csv(changed), len(changed), Interval.of(key).end)
+    advance(shop, Interval.of("2024-01-20").end)
+    assert ingest.ingest_interval(shop, Interval.of(key), run="arrivals").status == "published"
+    assert sum(features.catch_up(shop, run="arrivals").built.values()) == 8
+    # when everything old is removed but what the training set was read from (it is recent: it is pinned),
+    pins = retention.pins_of(shop)
+    assert pins == {name: {version} for name, version in ref.data_versions.items()}
+    names = retention.table_names(shop)
+    for name in names:
+        if tables.DeltaTable.is_deltatable(tables.url(name)):
+            retention.vacuum(name, pins.get(name, ()), timedelta(0))
+    # then it can be made again, bit by bit, and a training set of today is another one.
+    assert rebuild_training_set(shop, ref).equals(kept)
+    assert build_training_set(shop, run="train__2").digest != ref.digest
+    # Without the pin it could not.
+    for name in ref.data_versions:
+        assert retention.vacuum(name, (), timedelta(0)) > 0
+    with pytest.raises(ReleaseError, match="a data version is gone"):
+        rebuild_training_set(shop, ref)
+    assert read_training_set(ref).equals(kept)

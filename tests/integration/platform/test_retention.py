@@ -1,0 +1,102 @@
+"""Tidying up: what is joined, what goes, what stays."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from airworthy.config import Settings, UseCase, get_settings, get_use_case
+from airworthy.intervals import Interval
+from airworthy.lake import tables
+from airworthy.ledger import commits
+from airworthy.platform import retention
+from airworthy.validation import write_data_docs
+
+TABLE, KEY, OTHER = "tiny_orders/raw/numbers", "2024-01-01", "2024-01-02"
+
+
+def rows(*values: int) -> pa.Table:
+    return pa.table({"number": pa.array(values, pa.int64())})
+
+
+@pytest.fixture
+def table(platform_env: Settings) -> str:
+    """Two intervals, the first of them in three files."""
+    tables.create(TABLE, rows().schema)
+    for key in (KEY, OTHER):
+        publish(key, 1, 2, 3)
+    for number in (4, 5):
+        more = rows(number).append_column(tables.INTERVAL, pa.array([KEY]))
+        write_deltalake(tables.url(TABLE), more, mode="append")
+    return TABLE
+
+
+def publish(key: str, *values: int) -> None:
+    token = commits.claim(f"{TABLE}/{key}", "test")
+    tables.publish(TABLE, {key: rows(*values)}, resource=f"{TABLE}/{key}", token=token, inputs={key: "x"})
+
+
+def numbers(key: str) -> list[int]:
+    return sorted(tables.read(TABLE, Interval.of(key), Interval.of(key))["number"].to_pylist())
+
+
+def test_small_files_are_joined_and_the_rows_stay(table: str) -> None:
+    assert retention.compact(table) == 3
+    assert (numbers(KEY), numbers(OTHER)) == ([1, 2, 3, 4, 5], [1, 2, 3])
+    version = tables.open_table(table).version()
+    assert retention.compact(table) == 0
+    assert tables.open_table(table).version() == version
+
+
+def test_joining_gives_way_to_a_writer_and_a_writer_looks_again(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a handle that was loaded before somebody replaced the interval,
+    stale, real = tables.open_table(table), tables.open_table
+    publish(KEY, 7)
+    monkeypatch.setattr(tables, "open_table", lambda *_: stale)
+    # then joining on it fails, and the new rows stay;
+    with pytest.raises(CommitFailedError):
+        retention.compact(table)
+    monkeypatch.setattr(tables, "open_table", real)
+    assert numbers(KEY) == [7]
+    # and a publisher whose handle is older than a joining tries again.
+    more = rows(8).append_column(tables.INTERVAL, pa.array([KEY]))
+    write_deltalake(tables.url(table), more, mode="append")
+    handles = [tables.open_table(table)]
+    retention.compact(table)
+    monkeypatch.setattr(tables, "open_table", lambda *_: handles.pop() if handles else real(table))
+    publish(KEY, 9)
+    assert numbers(KEY) == [9]
+
+
+def test_tidying_removes_what_is_old_and_only_that(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given Data Docs of three runs, the first two of them old, and a half-written file of a dead process,
+    monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
+    get_settings.cache_clear()
+    case: UseCase = get_use_case("tiny_orders")
+    for name, schema in _schemas(case).items():
+        tables.create(name, schema)
+    for token in (1, 2, 10):
+        write_data_docs(case.name, f"{KEY}/{token}", [])
+    docs = Path(get_settings().docs_url) / "data_docs" / case.name / KEY
+    half, fresh = docs / ".index.html.0.tmp", docs / ".index.html.1.tmp"
+    for path in (half, fresh):
+        path.write_text("<html>")
+    for path in (docs / "1" / "index.html", docs / "2" / "index.html", half):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    # when it is tidied up, then the newest run's and what may still be written stay.
+    outcome = retention.tidy()
+    assert (outcome.data_docs, outcome.remnants) == (2, 1)
+    assert sorted(path.name for path in docs.iterdir()) == [".index.html.1.tmp", "10"]
+    assert outcome.busy == ()
+    assert retention.tidy().data_docs == 0
+
+
+def _schemas(case: UseCase) -> dict[str, pa.Schema]:
+    from airworthy import features, ingest, monitoring
+
+    return {**ingest.table_schemas(case), **features.table_schemas(case), **monitoring.table_schemas(case)}
