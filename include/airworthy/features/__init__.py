@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airworthy.features.online import FeatureVector, OnlineFeatures
     from airworthy.features.publish import publish_online
     from airworthy.features.pushing import PushOutcome, push
+    from airworthy.features.recompute import recompute
 
 __all__ = [
     "FeatureVector",
@@ -32,6 +33,7 @@ __all__ = [
     "masks",
     "publish_online",
     "push",
+    "recompute",
     "repo_config",
     "store",
     "table_schemas",
@@ -52,6 +54,7 @@ _HOME = {
     "masks": "catalog",
     "publish_online": "publish",
     "push": "pushing",
+    "recompute": "recompute",
     "repo_config": "feast_repo",
     "store": "feast_repo",
     "table_schemas": "catalog",

@@ -8,20 +8,21 @@ from datetime import datetime
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
-from airworthy.features.catalog import SPINE, SPINE_ARROW, CompiledView, relation
+from airworthy.features import versions
+from airworthy.features.catalog import INSTANT, SPINE, SPINE_ARROW, CompiledView, relation
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
+from airworthy.features.versions import Version
 from airworthy.intervals import Interval, days, utc
-from airworthy.lake import tables
 from airworthy.lake.duck import quote, session
 from airworthy.lake.tables import INTERVAL
 
 
 def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]) -> dict[str, pa.Table]:
-    """The rows of a feature table for a range of intervals.
+    """The rows of a feature table for a range of intervals, as they are known now and as they were before corrections.
 
     Args:
         use_case: The use case.
@@ -35,12 +36,34 @@ def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interva
         ConfigurationError: the definition gives a row outside of its interval, or fails.
     """
     first, last = intervals[0].shift(-compiled.view.lookback_days), intervals[-1]
+    sources = compiled.view.sources
     with session() as connection:
-        for source in compiled.view.sources:
-            _register(connection, relation(source), tables.dataset(use_case.table("clean", source)), first, last)
-        connection.register(SPINE, _spine(connection, use_case, compiled, intervals))
-        rows = run(connection, compiled)
+        for source in sources:
+            versions.register(connection, use_case, source, first, last)
+        known = []
+        for moment, corrected in versions.corrections(connection, use_case, sources).items():
+            if touched := versions.affected(compiled, intervals, corrected, moment):
+                known.append(_version(connection, use_case, compiled, touched, moment))
+        known.append(_version(connection, use_case, compiled, intervals, None))
+        rows = versions.combine(connection, compiled, known) if len(known) > 1 else known[0].rows
     return _split(rows, compiled, intervals)
+
+
+def _version(
+    connection: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    compiled: CompiledView,
+    intervals: Sequence[Interval],
+    before: datetime | None,
+) -> Version:
+    for source in compiled.view.sources:
+        versions.show(connection, source, before)
+    connection.register(SPINE, _spine(connection, use_case, compiled, intervals))
+    rows = run(connection, compiled)
+    if before is not None:
+        # What a definition built before it could be known was not known then.
+        rows = rows.filter(pc.less(rows[AVAILABLE_AT], pa.scalar(before, INSTANT)))
+    return Version(before, intervals, rows)
 
 
 def run(connection: duckdb.DuckDBPyConnection, compiled: CompiledView) -> pa.Table:
@@ -103,17 +126,6 @@ def declared(use_case: UseCase, name: str, interval: Interval) -> datetime:
     source = use_case.sources[name]
     observed = interval.start if source.observed == "interval_start" else interval.end
     return utc(observed) + source.lag
-
-
-def _register(
-    connection: duckdb.DuckDBPyConnection, name: str, dataset: ds.Dataset, first: Interval, last: Interval
-) -> None:
-    # DuckDB hands the condition down to Arrow, which then opens only the files of these intervals.
-    connection.register(f"all_{name}", dataset)
-    connection.execute(
-        f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {quote(f'all_{name}')} "  # noqa: S608 - quoted names
-        f"WHERE {INTERVAL} >= '{first.key}' AND {INTERVAL} <= '{last.key}'"
-    )
 
 
 def _spine(

@@ -42,15 +42,20 @@ def historical(use_case: UseCase, entities: pa.Table, *, versions: Mapping[str, 
         ConfigurationError: a column is missing or has a wrong type, or the features are not registered as defined.
     """
     compiled = catalog(use_case)
-    request = _request(use_case, compiled, entities)
-    features = {**_request_features(compiled, request), **_view_features(use_case, compiled, request, versions or {})}
+    request = request_table(use_case, compiled, entities)
+    features = {**request_columns(compiled, request), **_view_features(use_case, compiled, request, versions or {})}
     kept = entities.drop_columns([name for name in compiled.columns if name in entities.schema.names])
     for name, kind in compiled.columns.items():
         kept = kept.append_column(pa.field(name, ARROW[kind]), features[name])
     return kept
 
 
-def _request(use_case: UseCase, compiled: Catalog, entities: pa.Table) -> pa.Table:
+def request_table(use_case: UseCase, compiled: Catalog, entities: pa.Table) -> pa.Table:
+    """The relation ``request`` of these rows: every field of the request in its type, and the prediction's time.
+
+    Raises:
+        ConfigurationError: a column is missing or has a wrong type.
+    """
     columns = {ROW: pa.array(range(entities.num_rows), pa.int64())}
     for name, kind in compiled.request.items():
         if name not in entities.schema.names:
@@ -68,7 +73,8 @@ def _request(use_case: UseCase, compiled: Catalog, entities: pa.Table) -> pa.Tab
     return pa.table(columns)
 
 
-def _request_features(compiled: Catalog, request: pa.Table) -> dict[str, pa.ChunkedArray]:
+def request_columns(compiled: Catalog, request: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The features that are computed from the request itself, by the same SQL as online."""
     with session() as connection:
         connection.register(REQUEST, request)
         rows = connection.sql(f"SELECT * FROM ({compiled.request_sql}) ORDER BY {ROW}").to_arrow_table()  # noqa: S608

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from airworthy.ingest import extract
 from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
 from airworthy.ingest.reports import write_reports
+from airworthy.ingest.superseded import keep_superseded
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine, tables
 from airworthy.lake.landing import Landed
@@ -113,7 +115,13 @@ def _publish(
 ) -> PartitionRef:
     """Replace the interval in the source's three tables; returns what was published to the clean one."""
     interval = landed.interval
-    _, clean = to_publish(use_case, interval, part, redelivered=redelivered)
+    now = data_now(use_case)
+    before, clean = to_publish(use_case, interval, part, now, redelivered=redelivered)
+    if before.num_rows:
+        keep_superseded(
+            use_case, part.source, interval, before=before, clean=clean, now=now, resource=resource, token=token,
+            inputs=landed.digest,
+        )  # fmt: skip
 
     def replace(layer: str, rows: pa.Table) -> PartitionRef:
         (ref,) = tables.publish(
@@ -132,12 +140,12 @@ def _publish(
 
 
 def to_publish(
-    use_case: UseCase, interval: Interval, part: Prepared, *, redelivered: bool
+    use_case: UseCase, interval: Interval, part: Prepared, now: datetime, *, redelivered: bool
 ) -> tuple[pa.Table, pa.Table]:
     """A source's clean rows of an interval as they are published now, and as they are to be."""
     before = tables.read(use_case.table("clean", part.source), interval, interval)
     if redelivered or before.num_rows:
-        return before, as_correction(part.clean, before, data_now(use_case))
+        return before, as_correction(part.clean, before, now)
     return before, part.clean
 
 

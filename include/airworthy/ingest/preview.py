@@ -17,6 +17,7 @@ from airworthy.intervals import Interval
 from airworthy.lake import landing, tables
 from airworthy.lake.duck import ibis_session
 from airworthy.lake.landing import Landed
+from airworthy.ledger.clock import data_now
 from airworthy.ledger.models import IngestedInterval
 
 State = Literal["new", "changed", "unchanged", "refused", "absent"]
@@ -74,8 +75,9 @@ def _read(use_case: UseCase, landed: Landed, contents: dict[str, bytes], decided
     if failures := [f"{part.source}: {part.failures[0]}" for part in parts if part.failures]:
         return Preview("refused", reason="; ".join(failures))
     digests, coming, going = {}, {}, {}
+    now = data_now(use_case)
     for part in parts:
-        before, after = to_publish(use_case, landed.interval, part, redelivered=decided is not None)
+        before, after = to_publish(use_case, landed.interval, part, now, redelivered=decided is not None)
         digests[part.source] = tables.digest(after)
         coming[part.source], going[part.source] = _difference(before, after)
     return Preview(_state(decided), digests, coming, going)

@@ -1,4 +1,4 @@
-"""Schemas of a use case's raw, clean and quarantine tables, derived without data."""
+"""Schemas of a use case's raw, clean, superseded and quarantine tables, derived without data."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from airworthy.validation import inherited
 
 UTC_TIMESTAMP = pa.timestamp("us", tz="UTC")
 AVAILABLE_AT = "available_at"
+SUPERSEDED_AT = "superseded_at"
+SUPERSEDED = "superseded"
+"""Layer of the tables that hold what corrections replaced."""
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
@@ -47,8 +50,14 @@ def clean_masks(use_case: UseCase, source: str) -> dict[str, str]:
     return inherited(clean_expression(use_case, source, raw), {f"raw_{source}": masks})
 
 
+def superseded_schema(use_case: UseCase, source: str) -> pa.Schema:
+    """Columns of the table of replaced rows: those of the clean table, and ``superseded_at``."""
+    times = [pa.field(AVAILABLE_AT, UTC_TIMESTAMP), pa.field(SUPERSEDED_AT, UTC_TIMESTAMP)]
+    return pa.schema([*clean_schema(use_case, source), *times])
+
+
 def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:
-    """Schema of every raw, clean and quarantine table by name, for the migration that creates them.
+    """Schema of every raw, clean, superseded and quarantine table by name, for the migration that creates them.
 
     Raises:
         ConfigurationError: the use case has no ``clean_<source>``, or it does not fit the declared columns.
@@ -59,6 +68,7 @@ def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:
         schemas[use_case.table("clean", name)] = clean_schema(use_case, name).append(
             pa.field(AVAILABLE_AT, UTC_TIMESTAMP)
         )
+        schemas[use_case.table(SUPERSEDED, name)] = superseded_schema(use_case, name)
         schemas[use_case.table("quarantine", name)] = quarantine.SCHEMA
     return schemas
 

@@ -47,17 +47,24 @@ class Plant:
         advance(self.use_case, moment)
 
     def publish_rows(self, source: str, key: str, rows: list[dict[str, Any]], known_at: datetime | None = None) -> None:
-        """Publish a source's clean rows of a day."""
-        self.publish_table(source, key, self.clean(source, key, rows, known_at))
+        """Publish a source's clean rows of a day; as a correction when they are known at a moment of their own."""
+        self.publish_table(source, key, self.clean(source, key, rows, known_at), known_at)
 
-    def publish_table(self, source: str, key: str, clean: pa.Table) -> None:
-        """Publish a clean table of a day as it is."""
+    def publish_table(self, source: str, key: str, clean: pa.Table, came: datetime | None = None) -> None:
+        """Publish a clean table of a day as it is; what it replaces is kept when it came as a correction."""
+        from airworthy.ingest.superseded import keep_superseded
         from airworthy.lake import tables
         from airworthy.ledger import commits
 
         resource = f"{self.use_case.name}/ingest/{key}"
         token = commits.claim(resource, "test")
-        table = self.use_case.table("clean", source)
+        table, interval = self.use_case.table("clean", source), Interval.of(key)
+        if came is not None:
+            before = tables.read(table, interval, interval)
+            keep_superseded(
+                self.use_case, source, interval, before=before, clean=clean, now=came, resource=resource, token=token,
+                inputs="",
+            )  # fmt: skip
         tables.publish(table, {key: clean}, resource=resource, token=token, inputs={key: ""})
 
     def decide(self, key: str, status: str = "published") -> None:
