@@ -1,11 +1,11 @@
-"""Monitor each complete week of data: drift, quality where labels are in, age, new data; ask for retraining by rule.
+"""Monitor each complete week of data: skew, drift, quality where labels are in, age, new data; ask for retraining by rule.
 
 Runs once all seven partitions of the week were published. What it decides is a row in the ledger, with its evidence.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, RollupMapper, StartOfWeekMapper, WeekWindow, task
+from airflow.sdk import DAG, PartitionedAssetTimetable, RollupMapper, StartOfWeekMapper, TriggerRule, WeekWindow, task
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
@@ -21,17 +21,30 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task
-        def monitor(**context: object) -> dict[str, object]:
+        def skew(**context: object) -> dict[str, object]:
             from airworthy.config import get_use_case
-            from airworthy.monitoring import monitor as monitor_stage
+            from airworthy.monitoring import skew as skew_stage
             from airworthy_tasks import interval_of, outcomes, report, run_name
 
             with outcomes():
                 last_day = interval_of(context["dag_run"]).shift(6)
-                outcome = monitor_stage(get_use_case(case.name), last_day, days=7, run=run_name())
+                outcome = skew_stage(get_use_case(case.name), last_day, days=7, run=run_name())
             return report(outcome, outcome.reason, outcome.links)
 
-        monitor()
+        @task(trigger_rule=TriggerRule.ALL_DONE)
+        def monitor(**context: object) -> dict[str, object]:
+            from airworthy.config import get_use_case
+            from airworthy.monitoring import monitor as monitor_stage
+            from airworthy_tasks import fail_with, interval_of, outcomes, report, run_name
+
+            with outcomes():
+                last_day = interval_of(context["dag_run"]).shift(6)
+                outcome = monitor_stage(get_use_case(case.name), last_day, days=7, run=run_name())
+            found = report(outcome, outcome.reason, outcome.links)
+            fail_with("skew")
+            return found
+
+        skew() >> monitor()
     return dag
 
 

@@ -23,6 +23,7 @@ LINKS = {
     "Profile": "link_profile",
     "Drift report": "link_drift",
     "Blast radius": "link_blast_radius",
+    "Skew report": "link_skew",
     "Prediction API": "link_api",
 }
 

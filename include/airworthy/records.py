@@ -118,10 +118,14 @@ class ReleaseOutcome(Record):
 
 
 class CatchUpOutcome(Record):
-    """What a feature catch-up built: intervals and rows by view, online rows written by view; links of the task."""
+    """What a feature catch-up built: intervals and rows by view, online rows written by view; links of the task.
+
+    ``recomputed`` are those of the built intervals that had been built before, such as after a late correction.
+    """
 
     use_case: str
     built: dict[str, int] = {}
+    recomputed: dict[str, int] = {}
     rows: dict[str, int] = {}
     online: dict[str, int] = {}
     waiting: tuple[str, ...] = ()
@@ -258,5 +262,56 @@ class MonitorOutcome(Record):
     drift_share: float | None = None
     metrics: dict[str, float] = {}
     requested: tuple[str, ...] = ()
+    reason: str = ""
+    links: dict[str, str] = {}
+
+
+class FeatureSkew(Record):
+    """A feature that was served with other values than it should have been.
+
+    Attributes:
+        feature: The feature.
+        view: Its feature view; ``request`` for a feature of the request itself.
+        compared: Vectors in which it was compared.
+        mismatches: Vectors in which it differs.
+        served_nothing: Those of them that were served without a value where there was one.
+        examples: A few of them: prediction, moment, served, recomputed.
+    """
+
+    feature: str
+    view: str
+    compared: int
+    mismatches: int
+    served_nothing: int
+    examples: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Share of the compared vectors that differ."""
+        return self.mismatches / self.compared
+
+
+class SkewOutcome(Record):
+    """What came of recomputing the served vectors of one window.
+
+    Attributes:
+        window_start, window_end: By prediction time, UTC, half-open.
+        predictions: Vectors in the prediction log.
+        vectors: Vectors that were recomputed and compared.
+        left_out: Vectors that cannot be recomputed: their day's observations are not published.
+        not_logged: Features that no compared vector has: the definitions changed since.
+        tolerance: Relative and absolute, of floating-point numbers; everything else must be equal.
+        mismatches: Features that differ, worst first.
+    """
+
+    use_case: str
+    window_start: datetime
+    window_end: datetime
+    predictions: int
+    vectors: int
+    left_out: int
+    tolerance: float
+    not_logged: tuple[str, ...] = ()
+    mismatches: tuple[FeatureSkew, ...] = ()
     reason: str = ""
     links: dict[str, str] = {}

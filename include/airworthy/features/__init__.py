@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airworthy.features.online import FeatureVector, OnlineFeatures
     from airworthy.features.publish import publish_online
     from airworthy.features.pushing import PushOutcome, push
-    from airworthy.features.recompute import recompute
+    from airworthy.features.recomputing import recompute
 
 __all__ = [
     "FeatureVector",
@@ -54,7 +54,7 @@ _HOME = {
     "masks": "catalog",
     "publish_online": "publish",
     "push": "pushing",
-    "recompute": "recompute",
+    "recompute": "recomputing",
     "repo_config": "feast_repo",
     "store": "feast_repo",
     "table_schemas": "catalog",

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features import versions
-from airworthy.features.catalog import INSTANT, SPINE, SPINE_ARROW, CompiledView, relation
+from airworthy.features.catalog import INSTANT, SPINE, SPINE_ARROW, CompiledView
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
 from airworthy.features.versions import Version
 from airworthy.intervals import Interval, days, utc
@@ -58,7 +58,7 @@ def _version(
 ) -> Version:
     for source in compiled.view.sources:
         versions.show(connection, source, before)
-    connection.register(SPINE, _spine(connection, use_case, compiled, intervals))
+    connection.register(SPINE, _spine(connection, use_case, compiled, intervals, before))
     rows = run(connection, compiled)
     if before is not None:
         # What a definition built before it could be known was not known then.
@@ -109,7 +109,7 @@ def spine(
         use_case: The use case.
         compiled: The view, with its sources.
         intervals: The intervals to build.
-        known: Newest ``available_at`` of the rows that each interval (key) sees; corrections are later than declared.
+        known: When what each interval (key) sees last changed; corrections are later than declared.
     """
     rows = []
     for interval in intervals:
@@ -129,13 +129,16 @@ def declared(use_case: UseCase, name: str, interval: Interval) -> datetime:
 
 
 def _spine(
-    connection: duckdb.DuckDBPyConnection, use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]
+    connection: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    compiled: CompiledView,
+    intervals: Sequence[Interval],
+    before: datetime | None,
 ) -> pa.Table:
     newest: dict[str, datetime] = {}
     for source in compiled.view.sources:
-        query = f"SELECT {INTERVAL}, max({AVAILABLE_AT}) AS moment FROM {quote(relation(source))} GROUP BY ALL"  # noqa: S608
-        for row in connection.sql(query).to_arrow_table().to_pylist():
-            newest[row[INTERVAL]] = max(newest.get(row[INTERVAL], row["moment"]), row["moment"])
+        for key, moment in versions.newest(connection, source, before).items():
+            newest[key] = max(newest.get(key, moment), moment)
     # A correction of yesterday is part of every window that holds yesterday, and was not known before it came.
     known = {}
     for interval in intervals:

@@ -28,10 +28,12 @@ class Plan:
 
     Attributes:
         inputs: Digest of what an interval is made from, by the key of each interval to build, in order.
+        again: Those of them that were built before: their inputs or their definition changed since.
         waiting: Keys that are behind but see an interval that is landed and not decided yet.
     """
 
     inputs: dict[str, str]
+    again: tuple[str, ...]
     waiting: tuple[str, ...]
 
 
@@ -56,10 +58,12 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
     with exclusive("features", use_case.name):
         compiled = catalog(use_case)
         built: dict[str, int] = {}
+        again: dict[str, int] = {}
         rows: dict[str, int] = {}
         waiting: set[str] = set()
         checks: StageChecks | None = None
         for view, plan in plans(use_case, compiled):
+            again[view.name] = len(plan.again)
             waiting.update(plan.waiting)
             token = commits.claim(view.table, run) if plan.inputs else 0
             if token and checks is None:
@@ -68,8 +72,8 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
         links = checks.keep() if checks else {}
         online = publish_online(use_case)
     return CatchUpOutcome(
-        use_case=use_case.name, built=built, rows=rows, online=online, waiting=tuple(sorted(waiting)),
-        reason=_reason(built, online, waiting), links=links,
+        use_case=use_case.name, built=built, recomputed=again, rows=rows, online=online,
+        waiting=tuple(sorted(waiting)), reason=_reason(built, again, online, waiting), links=links,
     )  # fmt: skip
 
 
@@ -126,7 +130,7 @@ def plan(view: CompiledView, clean: Mapping[str, Mapping[str, str]], undecided: 
             waiting.append(key)
         else:
             inputs[key] = digest
-    return Plan(inputs, tuple(waiting))
+    return Plan(inputs, tuple(key for key in inputs if key in own), tuple(waiting))
 
 
 def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, str]], window: list[str]) -> str:
@@ -148,10 +152,11 @@ def _build(use_case: UseCase, view: CompiledView, plan: Plan, token: int, checks
     return len(plan.inputs), total
 
 
-def _reason(built: dict[str, int], online: dict[str, int], waiting: set[str]) -> str:
+def _reason(built: dict[str, int], again: dict[str, int], online: dict[str, int], waiting: set[str]) -> str:
     parts = []
-    if any(built.values()):
-        parts.append("built " + ", ".join(f"{n} intervals of {view}" for view, n in built.items() if n))
+    for verb, counts in (("built", {v: n - again[v] for v, n in built.items()}), ("recomputed", again)):
+        if any(counts.values()):
+            parts.append(f"{verb} " + ", ".join(f"{n} intervals of {view}" for view, n in counts.items() if n))
     if any(online.values()):
         parts.append(f"{sum(online.values())} values published online")
     if waiting:

@@ -53,14 +53,24 @@ def register(
 def show(connection: duckdb.DuckDBPyConnection, source: str, before: datetime | None) -> None:
     """Let ``clean_<source>`` be the rows that were known just before a moment; None for those known now."""
     clean, replaced = quote(f"{EVERYTHING}clean_{source}"), quote(f"{EVERYTHING}{SUPERSEDED}_{source}")
-    rows = f"SELECT * FROM {clean}"  # noqa: S608 - quoted names
+    known, still = "", ""
     if before is not None:
         moment = f"TIMESTAMPTZ '{before.isoformat()}'"
-        rows += (
-            f" WHERE {AVAILABLE_AT} < {moment} UNION ALL BY NAME SELECT * EXCLUDE ({SUPERSEDED_AT}) "
-            f"FROM {replaced} WHERE {AVAILABLE_AT} < {moment} AND {SUPERSEDED_AT} >= {moment}"
-        )
+        known = f"WHERE {AVAILABLE_AT} < {moment}"
+        still = f"UNION ALL BY NAME SELECT * EXCLUDE ({SUPERSEDED_AT}) FROM {replaced} {known} AND {SUPERSEDED_AT} >= {moment}"  # noqa: S608
+    rows = f"SELECT * FROM {clean} {known} {still}"  # noqa: S608
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(relation(source))} AS {rows}")
+
+
+def newest(connection: duckdb.DuckDBPyConnection, source: str, before: datetime | None) -> dict[str, datetime]:
+    """When each interval of ``show`` last changed, by its key: a row came, or one was taken away."""
+    clean, replaced = quote(relation(source)), quote(f"{EVERYTHING}{SUPERSEDED}_{source}")
+    then = f"WHERE {SUPERSEDED_AT} < TIMESTAMPTZ '{before.isoformat()}'" if before else ""
+    query = (
+        f"SELECT {INTERVAL}, max(moment) FROM (SELECT {INTERVAL}, {AVAILABLE_AT} AS moment FROM {clean} "  # noqa: S608
+        f"UNION ALL SELECT {INTERVAL}, {SUPERSEDED_AT} FROM {replaced} {then}) GROUP BY ALL"
+    )
+    return dict(connection.sql(query).fetchall())
 
 
 def corrections(

@@ -55,11 +55,10 @@ def keep_superseded(
         connection.register("after", clean)
         connection.register("kept", tables.read(table, interval, interval))
         connection.register("moment", pa.table({SUPERSEDED_AT: pa.array([now], schema.field(SUPERSEDED_AT).type)}))
-        replaced = f"SELECT {names} FROM before EXCEPT SELECT {names} FROM after"  # noqa: S608 - our own, quoted names
-        connection.execute(f"CREATE TEMP TABLE replaced AS {replaced}")
-        (count,) = connection.execute("SELECT count(*) FROM replaced").fetchone() or (0,)
-        if not count:
+        replaced = connection.sql(f"SELECT {names} FROM before EXCEPT SELECT {names} FROM after").to_arrow_table()  # noqa: S608 - our own, quoted names
+        if not replaced.num_rows:
             return 0
+        connection.register("replaced", replaced)
         # Once more after a crash, a row may be here already: the later moment is when it was really replaced.
         rows = connection.sql(
             f"SELECT {names}, max({SUPERSEDED_AT}) AS {SUPERSEDED_AT} FROM ("  # noqa: S608 - as above
@@ -69,4 +68,4 @@ def keep_superseded(
     tables.publish(
         table, {interval.key: rows.cast(schema)}, resource=resource, token=token, inputs={interval.key: inputs}
     )
-    return int(count)
+    return int(replaced.num_rows)

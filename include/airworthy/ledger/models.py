@@ -264,3 +264,15 @@ class RedactedTrainingSet(Base):
     redacted_digest: Mapped[str]
     removed: Mapped[int]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class SkewCheck(Base):
+    """What came of recomputing the served feature vectors of one window."""
+
+    __tablename__ = "skew_check"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    window: Mapped[str] = mapped_column(primary_key=True)
+    vectors: Mapped[int]
+    violates: Mapped[bool]
+    record: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -3,6 +3,7 @@
 from airworthy.monitoring.blast_radius import blast_radius
 from airworthy.monitoring.blast_radius_page import publish_page
 from airworthy.monitoring.collect import collect, table_schemas
+from airworthy.monitoring.skew_check import skew
 from airworthy.monitoring.window import monitor
 
-__all__ = ["blast_radius", "collect", "monitor", "publish_page", "table_schemas"]
+__all__ = ["blast_radius", "collect", "monitor", "publish_page", "skew", "table_schemas"]

@@ -23,7 +23,8 @@ from airworthy.monitoring import drift, policy, quality, records
 from airworthy.monitoring.collect import collect, predictions
 from airworthy.monitoring.drift import DriftResult
 from airworthy.monitoring.policy import WindowFacts
-from airworthy.records import MonitorOutcome
+from airworthy.monitoring.skew_check import recorded
+from airworthy.records import MonitorOutcome, SkewOutcome
 from airworthy.training.training_set import part
 from airworthy.validation import StageChecks
 
@@ -44,6 +45,7 @@ class Findings:
         self.drift: DriftResult | None = None
         self.labelled = 0
         self.metric_loss: float | None = None
+        self.skew = ""
 
 
 def monitor(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -> MonitorOutcome:
@@ -75,6 +77,7 @@ def monitor(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -
         first=first.key, last=last_day.key, champion=champion.release.digest if champion else None,
         drift_share=found.drift.share if found.drift else None, metric_loss=found.metric_loss,
     )  # fmt: skip
+    _skew(found, recorded(use_case.name, facts.key))
     outcome = _decide(use_case, found, facts, champion, now, run)
     log.info("monitoring of %s %s: %s", use_case.name, facts.key, outcome.reason)
     return outcome
@@ -128,6 +131,14 @@ def _drift(use_case: UseCase, found: Findings, champion: ChampionRecord | None) 
         found.links["Drift report"] = publish_document(f"{path}.html", result.html)
 
 
+def _skew(found: Findings, outcome: SkewOutcome | None) -> None:
+    """What recomputing the served vectors has found: a fault to mend, and no reason for a training."""
+    if outcome is not None:
+        found.skew = outcome.reason
+        found.links |= outcome.links
+        found.metrics |= {"skew_vectors": outcome.vectors, "skewed_features": len(outcome.mismatches)}
+
+
 def _decide(
     use_case: UseCase, found: Findings, facts: WindowFacts, champion: ChampionRecord | None, now: datetime, run: str
 ) -> MonitorOutcome:
@@ -154,7 +165,9 @@ def _decide(
             metrics={**found.metrics, "published_intervals": data.published},
             requested=requested,
             links=found.links,
-            reason="; ".join([*_seen(use_case, found, champion), _asked(wanted, requested, held)]),
+            reason="; ".join(
+                filter(None, [found.skew, *_seen(use_case, found, champion), _asked(wanted, requested, held)])
+            ),
         )
         records.record_window(outcome, facts, violates=facts.violates(spec))
     return outcome

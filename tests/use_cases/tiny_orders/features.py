@@ -46,7 +46,7 @@ VIEWS = [
         entities=("customer",),
         sources=("orders",),
         build=customer_history,
-        lookback_days=LOOKBACK,
+        lookback_days=LOOKBACK - 1,
         description="What the customer ordered and returned in the last seven days.",
         owner="shop",
     )
