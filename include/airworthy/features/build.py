@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
@@ -21,16 +22,26 @@ from airworthy.lake.duck import quote, session
 from airworthy.lake.tables import INTERVAL
 
 
-def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]) -> dict[str, pa.Table]:
+@dataclass(frozen=True)
+class Built:
+    """Rows of a feature table, without the column ``interval``.
+
+    Attributes:
+        parts: By interval key, as they are known now and as they were before corrections; empty where there are none.
+        now: Those that are known now: what the definition gives.
+    """
+
+    parts: dict[str, pa.Table]
+    now: pa.Table
+
+
+def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]) -> Built:
     """The rows of a feature table for a range of intervals, as they are known now and as they were before corrections.
 
     Args:
         use_case: The use case.
         compiled: The view.
         intervals: Sorted, without a gap.
-
-    Returns:
-        Rows by interval key, without the column ``interval``; an interval without rows has an empty table.
 
     Raises:
         ConfigurationError: the definition gives a row outside of its interval, or fails.
@@ -46,7 +57,7 @@ def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interva
                 known.append(_version(connection, use_case, compiled, touched, moment))
         known.append(_version(connection, use_case, compiled, intervals, None))
         rows = versions.combine(connection, compiled, known) if len(known) > 1 else known[0].rows
-    return _split(rows, compiled, intervals)
+    return Built(_split(rows, compiled, intervals), known[-1].rows.select(compiled.schema.names).cast(compiled.schema))
 
 
 def _version(

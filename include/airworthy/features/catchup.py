@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from airworthy.config import UseCase
 from airworthy.features.build import build
 from airworthy.features.catalog import Catalog, CompiledView, catalog
@@ -141,13 +139,13 @@ def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, str]], window: 
 def _build(use_case: UseCase, view: CompiledView, plan: Plan, token: int, checks: StageChecks) -> tuple[int, int]:
     total = 0
     for first, last in contiguous([Interval.of(key) for key in plan.inputs]):
-        parts = build(use_case, view, list(days(first, last)))
+        built = build(use_case, view, list(days(first, last)))
         checks.check(
-            "features", view.name, pa.concat_tables(list(parts.values())), first, last, masks=view.masks,
+            "features", view.name, built.now, first, last, masks=view.masks,
             thorough=first != last,  # once for a backfill; a live day has no time for it
             next_step=f"correct {view.name} in features.py, or its suite; nothing of this range was published",
         )  # fmt: skip
-        refs = tables.publish(view.table, parts, resource=view.table, token=token, inputs=plan.inputs)
+        refs = tables.publish(view.table, built.parts, resource=view.table, token=token, inputs=plan.inputs)
         total += sum(ref.rows for ref in refs)
     return len(plan.inputs), total
 

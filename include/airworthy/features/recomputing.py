@@ -56,7 +56,7 @@ def recompute(use_case: UseCase, requests: pa.Table, moments: pa.ChunkedArray) -
 def _joined(use_case: UseCase, view: CompiledView, rows: Rows) -> pa.Table:
     parts = [view.schema.empty_table()]
     for first, last in contiguous(_intervals(use_case, view, rows)):
-        parts += build(use_case, view, list(days(first, last))).values()
+        parts += build(use_case, view, list(days(first, last))).parts.values()
     asked = View(
         label=view.name, dataset=ds.dataset(pa.concat_tables(parts)), keys=_same(view.keys),
         features=_same(view.features), event_time=EVENT_TIME, known_time=AVAILABLE_AT, ttl=view.view.ttl,

@@ -55,9 +55,12 @@ def show(connection: duckdb.DuckDBPyConnection, source: str, before: datetime | 
     clean, replaced = quote(f"{EVERYTHING}clean_{source}"), quote(f"{EVERYTHING}{SUPERSEDED}_{source}")
     known, still = "", ""
     if before is not None:
+        # A distinct union: a correction that died half way may have left rows here that never went out of use.
         moment = f"TIMESTAMPTZ '{before.isoformat()}'"
         known = f"WHERE {AVAILABLE_AT} < {moment}"
-        still = f"UNION ALL BY NAME SELECT * EXCLUDE ({SUPERSEDED_AT}) FROM {replaced} {known} AND {SUPERSEDED_AT} >= {moment}"  # noqa: S608
+        still = (
+            f"UNION BY NAME SELECT * EXCLUDE ({SUPERSEDED_AT}) FROM {replaced} {known} AND {SUPERSEDED_AT} >= {moment}"  # noqa: S608
+        )
     rows = f"SELECT * FROM {clean} {known} {still}"  # noqa: S608
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(relation(source))} AS {rows}")
 
