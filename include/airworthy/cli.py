@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import data, decisions, platform, quarantine, recovery, stages
+from airworthy.commands import data, decisions, features, platform, quarantine, recovery, stages
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -24,6 +24,7 @@ decisions.add(app)
 quarantine.add(app)
 data.add(app)
 recovery.add(app)
+features.add(app)
 stages.add(app)
 
 DEBUG = "AIRWORTHY_DEBUG"

@@ -142,6 +142,7 @@ class TrainingSetRef(Record):
         data_versions: Delta version of each table read.
         feature_service: Feast feature service.
         feature_digest: Digest of the feature definitions.
+        view_digests: Digest of each feature view's definition, by its name.
         columns: Model inputs in order, name to type.
         train_rows, holdout_rows: Rows in each part.
         train_start, train_end, holdout_start, holdout_end: Bounds by prediction time, UTC, half-open.
@@ -155,6 +156,7 @@ class TrainingSetRef(Record):
     data_versions: dict[str, int]
     feature_service: str
     feature_digest: str
+    view_digests: dict[str, str] = {}
     columns: dict[str, str]
     train_rows: int
     holdout_rows: int

@@ -13,7 +13,7 @@ Day = Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")]
 
 def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for function in (ingest, features, train, deliver, monitor):
+    for function in (ingest, train, deliver, skew, monitor):
         app.command(function.__name__)(function)
     app.command("blast-radius")(blast_radius)
 
@@ -24,13 +24,6 @@ def ingest(name: UseCaseName, day: Day) -> None:
     from airworthy.intervals import Interval
 
     show_record(ingest_interval(use_case(name), Interval.of(day), run=run_name()))
-
-
-def features(name: UseCaseName) -> None:
-    """Build every feature interval that is behind its inputs, and publish the newest values online."""
-    from airworthy.features import catch_up
-
-    show_record(catch_up(use_case(name), run=run_name()))
 
 
 def train(
@@ -63,6 +56,18 @@ def deliver(name: UseCaseName) -> None:
     from airworthy.delivery import deliver as deliver_stage
 
     show_record(deliver_stage(use_case(name), run=run_name()))
+
+
+def skew(
+    name: UseCaseName,
+    last_day: Day,
+    days: Annotated[int, typer.Option("--days", min=1, help="Length of the window.")] = 7,
+) -> None:
+    """Recompute the feature vectors that were served in a window, and name every feature that differs."""
+    from airworthy.intervals import Interval
+    from airworthy.monitoring import skew as skew_stage
+
+    show_record(skew_stage(use_case(name), Interval.of(last_day), days, run=run_name()))
 
 
 def monitor(

@@ -10,7 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airworthy.features.catalog import feature_columns, feature_digest, masks, table_schemas, views
+    from airworthy.features.catalog import (
+        duplicates,
+        feature_columns,
+        feature_digest,
+        masks,
+        table_schemas,
+        view_digests,
+        views,
+    )
     from airworthy.features.catchup import catch_up
     from airworthy.features.feast_repo import apply, close, repo_config, store
     from airworthy.features.history import data_versions, historical
@@ -27,6 +35,7 @@ __all__ = [
     "catch_up",
     "close",
     "data_versions",
+    "duplicates",
     "feature_columns",
     "feature_digest",
     "historical",
@@ -37,6 +46,7 @@ __all__ = [
     "repo_config",
     "store",
     "table_schemas",
+    "view_digests",
     "views",
 ]
 
@@ -48,6 +58,7 @@ _HOME = {
     "catch_up": "catchup",
     "close": "feast_repo",
     "data_versions": "history",
+    "duplicates": "catalog",
     "feature_columns": "catalog",
     "feature_digest": "catalog",
     "historical": "history",
@@ -58,6 +69,7 @@ _HOME = {
     "repo_config": "feast_repo",
     "store": "feast_repo",
     "table_schemas": "catalog",
+    "view_digests": "catalog",
     "views": "catalog",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,14 @@ from ibis.expr import types as ir
 
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
-from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME, FeatureView, expression_digest, spine_schema
+from airworthy.features.definitions import (
+    AVAILABLE_AT,
+    EVENT_TIME,
+    FALLBACKS,
+    FeatureView,
+    expression_digest,
+    spine_schema,
+)
 from airworthy.ingest.schemas import clean_masks
 from airworthy.lake.duck import quote
 from airworthy.lake.tables import INTERVAL
@@ -44,6 +51,9 @@ class CompiledView:
         sql: DuckDB SQL over the relations ``clean_<source>`` and ``spine``; gives the entities, the two times, the
             features and ``interval``.
         digest: Digest of what the values are computed from; a change of it rebuilds every interval.
+        definition: Digest of all that the view means: what is computed, from which tables, for which entities, under
+            which names, in which types, and how long it holds.
+        content: The same without names and tables: two views with the same one are one definition, written twice.
         masks: What is shown instead of the values of columns that are made from tagged ones.
     """
 
@@ -53,6 +63,8 @@ class CompiledView:
     features: dict[str, str]
     sql: str
     digest: str
+    definition: str
+    content: str
     masks: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -152,8 +164,7 @@ def _compile(use_case: UseCase) -> Catalog:
     request = {**use_case.prediction.request, use_case.prediction.time: "timestamp"}
     features, sql, request_digest, masks = _compile_request(use_case, request)
     _refuse_duplicates("feature", [*features, *(n for v in compiled for n in v.features)], use_case)
-    meaning = [[v.name, v.digest, v.keys, v.features, str(v.view.ttl)] for v in compiled]
-    digest = hashlib.sha256(json.dumps([meaning, features, request_digest]).encode()).hexdigest()
+    digest = _digest([[v.name, v.definition] for v in compiled], features, request_digest)
     masks |= {name: mask for view in compiled for name, mask in view.masks.items() if name in view.features}
     return Catalog(compiled, dict(request), features, sql, digest, masks)
 
@@ -172,6 +183,12 @@ def _check_view(use_case: UseCase, view: FeatureView) -> None:
                 f"entity {key} is no field of the request with a type of {', '.join(KEY_TYPES)}",
                 "correct prediction.request",
             )
+    if unknown := {view.on_missing, view.on_stale} - set(FALLBACKS):
+        refuse(f"on_missing or on_stale is {sorted(unknown)[0]!r}", f"use one of {', '.join(FALLBACKS)}")
+    _check_reads(use_case, view, refuse)
+
+
+def _check_reads(use_case: UseCase, view: FeatureView, refuse: Callable[[str, str], None]) -> None:
     unknown = sorted(set(view.sources) - set(use_case.sources))
     if unknown or not view.sources:
         refuse(
@@ -224,9 +241,18 @@ def _compile_view(use_case: UseCase, view: FeatureView) -> CompiledView:
     result = result.filter([result[key].notnull() for key in keys])
     digest = expression_digest(result, view.sources, view.lookback_days)
     types = {**keys, EVENT_TIME: "timestamp", AVAILABLE_AT: "timestamp", **features, INTERVAL: "string"}
-    masks = inherited(result, {relation(s): clean_masks(use_case, s) for s in view.sources})
-    table = use_case.table("features", view.name)
-    return CompiledView(view, table, keys, features, to_sql(result, types), digest, masks)
+    sources = [use_case.table("clean", source) for source in view.sources]
+    nameless = expression_digest(result.rename({f"f{i}": name for i, name in enumerate(features)}), view.lookback_days)
+    return CompiledView(
+        view, use_case.table("features", view.name), keys, features, to_sql(result, types), digest,
+        definition=_digest(digest, sources, keys, features, str(view.ttl), view.on_missing, view.on_stale),
+        content=_digest(nameless, keys, list(features.values()), str(view.ttl)),
+        masks=inherited(result, {relation(s): clean_masks(use_case, s) for s in view.sources}),
+    )  # fmt: skip
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _compile_request(use_case: UseCase, columns: Mapping[str, str]) -> tuple[dict[str, str], str, str, dict[str, str]]:
@@ -294,6 +320,19 @@ def feature_digest(use_case: UseCase) -> str:
 def masks(use_case: UseCase) -> dict[str, str]:
     """What is shown instead of the values of model inputs that are made from tagged columns."""
     return catalog(use_case).masks
+
+
+def view_digests(use_case: UseCase) -> dict[str, str]:
+    """Digest of each feature view's definition, by the view's name: what a training set records."""
+    return {view.name: view.definition for view in catalog(use_case).views}
+
+
+def duplicates(catalogs: Iterable[Catalog]) -> list[tuple[str, ...]]:
+    """Names of views with one definition, under other names or over tables of other use cases: one is enough."""
+    names: dict[str, list[str]] = {}
+    for view in (view for each in catalogs for view in each.views):
+        names.setdefault(view.content, []).append(view.name)
+    return [tuple(sorted(group)) for group in names.values() if len(group) > 1]
 
 
 def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from airworthy.config import UseCase
 from airworthy.features.build import build
 from airworthy.features.catalog import Catalog, CompiledView, catalog
+from airworthy.features.service_name import check_service_name
 from airworthy.intervals import Interval, contiguous, days
 from airworthy.lake import tables
 from airworthy.ledger import commits
@@ -47,12 +48,14 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
         run: Who does it, for the claim: the Airflow run, a command.
 
     Raises:
-        ConfigurationError: a table was never created, the features are not registered, or a definition fails.
+        ConfigurationError: a table was never created, the features are not registered, a definition fails, or differs
+            from what a training set used under the same feature service.
         DataRejectedError: rows of a view fail their suite: nothing of that range was published.
         SupersededError: a newer claim exists (a builder whose lock was lost): nothing more was published.
     """
     from airworthy.features.publish import publish_online
 
+    check_service_name(use_case)
     with exclusive("features", use_case.name):
         compiled = catalog(use_case)
         built: dict[str, int] = {}

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal, get_args
 
 import ibis
 import sqlglot
@@ -13,6 +14,9 @@ from ibis.expr import types as ir
 
 EVENT_TIME = "event_timestamp"
 AVAILABLE_AT = "available_at"
+
+Fallback = Literal["null", "refuse"]
+FALLBACKS: tuple[str, ...] = get_args(Fallback)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class FeatureView:
             lies in ``[start, end]`` of it, and the row carries that interval's key as ``interval``.
         lookback_days: Days before an interval that its values depend on.
         ttl: Age at which a value is too old to use (by data time); None for no limit.
+        on_missing, on_stale: What a prediction does where the online store has no value of an entity, or one older than
+            the ttl: ``null`` (the features are null, as the point-in-time join gives them to training) or ``refuse``
+            (no prediction is made without it). Either way the view is named in the answer.
         pushed: Observations are pushed as they happen: ``build`` must be row by row over one source (the spine's
             interval of a row is the one that holds its event time).
         description, owner: For people.
@@ -42,6 +49,8 @@ class FeatureView:
     build: Callable[[Mapping[str, ir.Table], ir.Table], ir.Table]
     lookback_days: int = 0
     ttl: timedelta | None = None
+    on_missing: Fallback = "null"
+    on_stale: Fallback = "null"
     pushed: bool = False
     description: str = ""
     owner: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import uuid
@@ -14,11 +15,14 @@ from feast.types import Bool, Float64, Int64, String
 
 from airworthy.config import Settings, UseCase, get_settings
 from airworthy.errors import ConfigurationError
-from airworthy.features.catalog import CompiledView, catalog
+from airworthy.features.catalog import CompiledView, catalog, duplicates
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
 from airworthy.features.delta_source import DeltaSource
+from airworthy.features.service_name import check_service_name
 from airworthy.lake import tables
 from airworthy.ledger.database import exclusive
+
+log = logging.getLogger(__name__)
 
 PROJECT = "airworthy"
 FEAST_TYPES = {"string": String, "int64": Int64, "float64": Float64, "boolean": Bool}
@@ -90,13 +94,18 @@ def _feast_view(compiled: CompiledView, entities: list[Entity], use_case: UseCas
 def apply(use_case: UseCase) -> None:
     """Register the use case's entities, views and feature service, and make the online tables: a deploy step.
 
+    A definition that two views have under two names is pointed out in the log.
+
     Raises:
-        ConfigurationError: a definition cannot be used.
+        ConfigurationError: a definition cannot be used, or differs from what a training set used under this name.
     """
+    check_service_name(use_case)
     with exclusive("features", use_case.name):
         feast_store = store(use_case)
         feast_store.apply(feast_objects(use_case))
         feast_store.refresh_registry()
+    for names in duplicates([catalog(use_case)]):
+        log.warning("the same definition under %d names, one is enough: %s", len(names), ", ".join(names))
 
 
 _stores: dict[tuple[object, ...], FeatureStore] = {}

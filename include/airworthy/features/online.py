@@ -14,7 +14,7 @@ from feast import FeatureService
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 
 from airworthy.config import UseCase
-from airworthy.errors import ConfigurationError
+from airworthy.errors import ConfigurationError, ServiceUnavailableError
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
 from airworthy.features.feast_repo import not_applied, registered_service, store
 from airworthy.intervals import utc
@@ -68,7 +68,8 @@ class OnlineFeatures:
 
         Raises:
             ConfigurationError: a field has a type that cannot be used.
-            ServiceUnavailableError: the online store does not answer.
+            ServiceUnavailableError: the online store does not answer, or a value is missing or stale of a view that
+                declares ``refuse`` for it.
         """
         if not requests:
             return []
@@ -125,6 +126,8 @@ class OnlineFeatures:
             for view, at in views:
                 known = all(columns[key][row] is not None for key in view.keys)
                 state = _state(response, at, row, view.view.ttl, moment) if known else "missing"
+                if state != "present":
+                    _fall_back(view, state, {key: columns[key][row] for key in view.keys})
                 if state == "missing":
                     missing.append(view.name)
                 elif state == "stale":
@@ -150,6 +153,17 @@ def _typed(request: Mapping[str, Any], name: str, kind: str, default: datetime |
         raise ConfigurationError(
             f"request field {name} is no time: {value!r:.60}", next_step="give ISO 8601 with a time zone"
         ) from error
+
+
+def _fall_back(view: CompiledView, state: str, entity: dict[str, Any]) -> None:
+    """What the view declares for a value that is missing or stale: null, which needs nothing, or no prediction."""
+    if (view.view.on_missing if state == "missing" else view.view.on_stale) == "refuse":
+        who = ", ".join(f"{name} {view.masks.get(name) or repr(value)[:60]}" for name, value in entity.items())
+        what = "no value" if state == "missing" else f"no value younger than {view.view.ttl}"
+        raise ServiceUnavailableError(
+            f"feature view {view.name} has {what} for {who}, and declares that no prediction is made without one",
+            next_step="ask again when its observations are in; `airworthy features show` gives the view's source",
+        )
 
 
 def _state(

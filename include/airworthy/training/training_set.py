@@ -64,6 +64,7 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
         data_versions=versions,
         feature_service=use_case.training.feature_service,
         feature_digest=features.feature_digest(use_case),
+        view_digests=features.view_digests(use_case),
         columns=columns,
         train_rows=train.num_rows,
         holdout_rows=rows.num_rows - train.num_rows,

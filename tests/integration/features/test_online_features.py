@@ -239,3 +239,86 @@ def test_before_the_features_are_registered_the_error_says_what_to_do(plant: Pla
     )
     with pytest.raises(ConfigurationError, match=r"tiny_sensors_v9 .* is not registered"):
         OnlineFeatures(other)
+
+
+def test_a_view_may_declare_that_nothing_is_predicted_without_it(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing and stale have a fallback each: null by default, or no prediction; the error names view and entity."""
+    from dataclasses import replace
+
+    from tiny_sensors import features
+
+    from airworthy.errors import ServiceUnavailableError
+    from airworthy.features import apply, catalog
+
+    moment = a_week(plant)
+    reading, *others = features.VIEWS
+    stale = max(r["event_timestamp"] for r in plant.features("reading") if r["site"] == "north") + 4 * HOUR
+    for declared, refused, served in (
+        (
+            {"on_stale": "refuse"},
+            ("north", stale, "no value younger than 3:00:00 for site 'north'"),
+            ("nowhere", moment),
+        ),
+        ({"on_missing": "refuse"}, ("nowhere", moment, "no value for site 'nowhere'"), ("north", stale)),
+    ):
+        monkeypatch.setattr(features, "VIEWS", [replace(reading, **declared), *others])
+        catalog.forget()
+        apply(plant.use_case)
+        site, when, words = refused
+        with pytest.raises(ServiceUnavailableError, match=f"feature view {READING} has {words}"):
+            look_up(plant, a_request(site=site), moment=when)
+        site, when = served
+        vector = look_up(plant, a_request(site=site), moment=when)[0]
+        assert READING in vector.missing + vector.stale
+        assert vector.values["mode"] is None
+    monkeypatch.setattr(features, "VIEWS", [replace(reading, on_stale="guess"), *others])
+    catalog.forget()
+    with pytest.raises(ConfigurationError, match="on_stale is 'guess'"):
+        look_up(plant, a_request(), moment=moment)
+    catalog.forget()
+
+
+def test_reads_while_values_are_published_are_whole_and_never_fail(plant: Plant) -> None:
+    """Older, newer and the same values are written over and over; a reader sees a row of then or of now, never a mix."""
+    from airworthy.features import OnlineFeatures
+
+    moment = a_week(plant)
+    online, request = OnlineFeatures(plant.use_case), a_request()
+    before = online.lookup([request], moment)[0]
+    later = moment + HOUR
+    row = next(r for r in plant.features("reading") if r["site"] == "north")
+    plant.publish_rows(
+        "readings", DAYS[5], [{**_raw(row), "read_at": moment.replace(minute=0), "heat": 32.0, "mode": "manual"}]
+    )
+    plant.now(later)
+
+    def read() -> list[dict[str, Any]]:
+        return [online.lookup([request], later)[0].values for _ in range(40)]
+
+    with ThreadPoolExecutor(6) as pool:
+        readers = [pool.submit(read) for _ in range(4)]
+        for write in (publish_all, catch_up, publish_all, publish_all):
+            pool.submit(write, plant).result()
+        seen = [reader.result() for reader in readers]
+    after = online.lookup([request], later)[0].values
+
+    assert (after["heat"], after["mode"]) == (0.0, "MANUAL")
+    assert before.values["mode"] is not None
+    then = {name: before.values[name] for name in ("heat", "hot", "alarm", "mode")}
+    now = {name: after[name] for name in then}
+    assert then != now
+    for one_after_the_other in seen:
+        found = [{name: values[name] for name in then} for values in one_after_the_other]
+        assert all(each in (then, now) for each in found)
+        changes = [each == now for each in found]
+        assert changes == sorted(changes)  # and never backwards
+
+
+def publish_all(plant: Plant) -> None:
+    from airworthy.features import publish_online
+
+    publish_online(plant.use_case, everything=True)
+
+
+def _raw(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("site", "alarm")}

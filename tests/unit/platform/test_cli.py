@@ -69,6 +69,8 @@ def test_help_lists_the_commands_without_heavy_imports(tmp_path: Path) -> None:
         "quarantine",
         "profile",
         "train",
+        "features",
+        "skew",
     ):
         assert f" {command} " in done.stdout
 
