@@ -78,7 +78,7 @@ class Demo:
         world = World(self.case)
         self.land_history(world)
         self.backfill()
-        self.first_champion()
+        self.first_champion(world)
         self.live(world)
         self.tell_monitoring()
         self.refusal()
@@ -127,12 +127,15 @@ class Demo:
                 f"{len(runs)} runs, {rows:,} rows in, {quarantined} in quarantine, {len(rejected)} intervals rejected"
             )
 
-    def first_champion(self) -> None:
+    def first_champion(self, world: Any) -> None:
         """The monitor asks, ``.train`` and ``.deliver`` follow; clients keep calling all the while."""
+        from use_cases.flight_delays.replay import push_latest
+
         with self.story.step("Train, judge, deliver: the first champion") as step:
             if present := promotions.champion(self.case.name):
                 step.outcome = f"reused: release {present.digest[:12]} serves as generation {present.generation}"
                 return
+            push_latest(world)  # or these clients would be served with the weather of yesterday
             with Load(self.case) as load:
                 self.watcher.watch(
                     self.watcher.no_champion,

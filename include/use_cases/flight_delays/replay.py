@@ -19,7 +19,7 @@ from airworthy.errors import AirworthyError, ServiceUnavailableError
 from airworthy.ledger.clock import advance, data_now
 from use_cases.flight_delays.world import REQUESTS_PER_DAY, Land, Push, World
 
-__all__ = ["RequestRefusedError", "World", "play"]
+__all__ = ["RequestRefusedError", "World", "play", "push_latest"]
 
 COUNTS = ("days", "files_landed", "rows_pushed", "rows_not_accepted", "predictions", "sent_again")
 PATIENCE_S = 60.0
@@ -91,6 +91,23 @@ def play(
                 _post(client, "/predict", {"requests": event.requests}, today)
                 today["predictions"] += len(event.requests)
     return {**{name: total[name] for name in COUNTS}, "seconds_waited_for_ingest": round(waited, 1)}
+
+
+def push_latest(world: World, service: str | None = None) -> int:
+    """Push the newest observations that are known at the present data time, before the first client asks.
+
+    Returns:
+        Rows pushed.
+
+    Raises:
+        ServiceUnavailableError, RequestRefusedError: as ``play``.
+    """
+    sent = 0
+    with httpx.Client(base_url=service or get_settings().service_url, headers=_headers(), timeout=30.0) as client:
+        for event in world.latest(data_now(world.use_case)):
+            _post(client, f"/observations/{event.source}", {"rows": event.rows}, Counter())
+            sent += len(event.rows)
+    return sent
 
 
 def _words(key: str, today: Counter[str], seconds: float, waited: float) -> str:

@@ -146,6 +146,11 @@ class World:
             yield from heapq.merge(*streams, key=lambda event: (event.at, _ORDER[type(event)]))
             yield Land(stop, interval.key)
 
+    def latest(self, moment: datetime) -> Iterator[Push]:
+        """The observations of the last six hours that are known at a moment: what a service needs before it is asked."""
+        for source in self._pushed:
+            yield from self._pushes(source, moment - CATCH_UP, moment + timedelta(microseconds=1))
+
     def _pushes(self, source: str, start: datetime, stop: datetime) -> Iterator[Push]:
         """Observations that become known in ``[start, stop)``, one push for each hour."""
         lag, observed, rows = self.use_case.sources[source].lag, self._observed[source], self._pushed[source].rows
