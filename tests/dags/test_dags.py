@@ -110,3 +110,10 @@ def test_parsing_loads_no_heavy_library():
     out = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     loaded = set(json.loads(out.strip().splitlines()[-1]))
     assert loaded & HEAVY == set()
+
+
+def test_the_monitors_note_tells_of_skew_and_skew_never_keeps_it_from_running(bag):
+    """The run's note is the last task's; a failed recomputation must not cost the week its drift and its decision."""
+    tasks = bag.dags["flight_delays.monitor"].task_dict
+    assert tasks["skew"].downstream_task_ids == {"monitor"}
+    assert tasks["monitor"].trigger_rule == "all_done"

@@ -141,3 +141,15 @@ def test_nothing_happens_after_the_last_interval(world: World) -> None:
 def test_the_day_that_is_played(world: World) -> None:
     assert world.day_at(datetime(2013, 4, 2, 7, 59, tzinfo=UTC)) == "2013-04-01"
     assert world.day_at(world.landing_time("2013-04-01")) == "2013-04-02"
+
+
+def test_the_newest_observations_are_those_of_six_hours_with_the_one_known_just_now(world: World) -> None:
+    """Before its first client a service gets what the first questions of the day would find."""
+    moment = datetime(2013, 4, 1, 8, tzinfo=UTC)
+
+    latest = list(world.latest(moment))
+
+    weather = [e for e in latest if e.source == "weather"]
+    assert [e.at for e in weather] == [moment - timedelta(hours=n) for n in range(6, -1, -1)]
+    assert {e.source for e in latest} == {"weather", "airport_state"}
+    assert max(e.at for e in latest) == moment
