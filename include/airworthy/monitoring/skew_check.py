@@ -114,7 +114,7 @@ def _compare(
                 FeatureSkew(
                     feature=name, view=views.get(name, REQUEST), compared=len(pairs), mismatches=len(different),
                     served_nothing=sum(served is None for _, served, _ in different),
-                    examples=tuple(_example(sample, *pair) for pair in different[:EXAMPLES]),
+                    examples=tuple(_example(sample, *pair, definitions.masks.get(name)) for pair in different[:EXAMPLES]),
                 )
             )  # fmt: skip
     return tuple(not_logged), tuple(sorted(skewed, key=lambda s: (-s.share, s.feature)))
@@ -141,13 +141,15 @@ def _same(served: Any, found: Any) -> bool:
     return type(served) is type(found) and bool(served == found)
 
 
-def _example(sample: pa.Table, row: int, served: Any, found: Any) -> str:
+def _example(sample: pa.Table, row: int, served: Any, found: Any, mask: str | None) -> str:
     moment, prediction = sample["prediction_time"][row].as_py(), sample["prediction_id"][row].as_py()
-    return f"{prediction[:12]} at {moment:%Y-%m-%d %H:%M:%S}: served {_show(served)}, should be {_show(found)}"
+    return (
+        f"{prediction[:12]} at {moment:%Y-%m-%d %H:%M:%S}: served {_show(served, mask)}, should be {_show(found, mask)}"
+    )
 
 
-def _show(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r:.40}"
+def _show(value: Any, mask: str | None) -> str:
+    return "nothing" if value is None else mask or f"{value!r:.40}"
 
 
 def _reason(outcome: SkewOutcome) -> str:

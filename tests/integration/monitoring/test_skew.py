@@ -182,3 +182,17 @@ def test_a_large_window_is_sampled_evenly_and_says_so(plant: Plant, monkeypatch:
 
     assert (outcome.predictions, outcome.vectors) == (72, 24)
     assert outcome.reason == "no skew: 24 of 72 served vectors recomputed, equal"
+
+
+def test_the_values_of_a_tagged_column_are_not_shown(plant: Plant) -> None:
+    from airworthy.config import UseCase
+    from airworthy.monitoring import skew
+
+    live(plant, feed=in_celsius)
+    spec = plant.use_case.model_dump()
+    spec["sources"]["readings"]["columns"]["heat"]["tags"] = ["secret"]
+
+    outcome = skew(UseCase.model_validate(spec), Interval.of(LIVE), 1, run="test")
+
+    (heat,) = [s for s in outcome.mismatches if s.feature == "heat"]
+    assert heat.examples[0].endswith("served [secret], should be [secret]")
