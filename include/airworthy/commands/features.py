@@ -84,8 +84,8 @@ def features_show(name: Annotated[str, typer.Argument(metavar="VIEW", help="Such
     }
     for label, value in lines.items():
         say(f"{label:<11}{value}")
-    for use in uses(compiled) or [None]:
-        say(f"{'used by':<11}{_words(use, whole=True) if use else 'no release'}")
+    for words in [_words(use, whole=True) for use in uses(compiled)] or ["no release"]:
+        say(f"{'used by':<11}{words}")
     say(sqlglot.transpile(compiled.sql, read="duckdb", write="duckdb", pretty=True)[0])
 
 

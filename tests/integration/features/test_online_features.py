@@ -282,10 +282,10 @@ def test_reads_while_values_are_published_are_whole_and_never_fail(plant: Plant)
     """Older, newer and the same values are written over and over; a reader sees a row of then or of now, never a mix."""
     from airworthy.features import OnlineFeatures
 
-    moment = a_week(plant)
+    moment = a_week(plant, HOUR)
     online, request = OnlineFeatures(plant.use_case), a_request()
-    before = online.lookup([request], moment)[0]
-    later = moment + HOUR
+    later = moment + HOUR / 2
+    before = online.lookup([request], later)[0]
     row = next(r for r in plant.features("reading") if r["site"] == "north")
     plant.publish_rows(
         "readings", DAYS[5], [{**_raw(row), "read_at": moment.replace(minute=0), "heat": 32.0, "mode": "manual"}]
