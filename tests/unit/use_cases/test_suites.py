@@ -84,3 +84,13 @@ def test_too_many_impossible_winds_stop_the_day(world: World, case: UseCase) -> 
 
     assert not report.passed
     assert pc.sum(mask).as_py() == report.rejected == 5
+
+
+def test_rows_of_another_day_stop_the_interval(world: World, case: UseCase) -> None:
+    # A file that was landed into the wrong folder is in order by itself.
+    rows = parse_file(case.sources["weather"], world.content("weather", "2013-05-05")).rows
+    assert validate(case, "weather", rows, Interval.of("2013-05-05"))[0].passed
+    report, mask, reasons = validate(case, "weather", rows, Interval.of("2013-05-06"))
+    assert not report.passed
+    assert pc.sum(mask).as_py() == rows.num_rows
+    assert "time_hour: expect_column_values_to_be_between(min_value='2013-05-06T00:00:00+00:00'" in str(reasons[0])
