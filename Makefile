@@ -87,7 +87,7 @@ bench: setup ## Run a benchmark: make bench BENCH=name (alone: list them)
 
 chaos: setup ## Break things on purpose: POINTS kill points chosen by SEED, then the platform with killed services
 	AIRWORTHY_CHAOS_POINTS=$(POINTS) AIRWORTHY_CHAOS_SEED=$(SEED) AIRWORTHY_CHAOS_REPORT=var/chaos/findings.json \
-	  $(RUN)/python -m pytest tests/faults $(ARGS)
+	  $(RUN)/python -m pytest tests/faults --timeout=10800 $(ARGS)
 	$(RUN)/python -m pytest tests/e2e tests/integration/platform $(ARGS)
 
 doctor: setup ## Check this machine: ports, disk, memory, versions, pools; says what to do

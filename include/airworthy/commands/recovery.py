@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import say, show_record, show_table
+from airworthy.commands.output import UseCaseName, run_name, say, show_record, show_table, use_case
 
 
 def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for function in (backup, restore, drill, tidy):
+    for function in (backup, restore, drill, tidy, forget):
         app.command(function.__name__)(function)
 
 
@@ -60,3 +60,17 @@ def tidy() -> None:
     from airworthy.platform.retention import tidy as tidy_up
 
     show_record(tidy_up())
+
+
+def forget(
+    name: UseCaseName,
+    key: Annotated[str, typer.Argument(metavar="COLUMN=VALUE", help="The key, such as customer=c07.")],
+) -> None:
+    """Remove a key's rows everywhere, for good, and say which models were trained on them."""
+    from airworthy.errors import ConfigurationError
+    from airworthy.platform.forgetting import forget as remove
+
+    column, given, value = key.partition("=")
+    if not (column and given and value):
+        raise ConfigurationError("the key is not COLUMN=VALUE", next_step="give it as in customer=c07")
+    show_record(remove(use_case(name), column, value, who=run_name()))

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         airflow_url: Airflow's UI and REST API.
         clock: ``wall``, or ``replay``: data time then comes from the ledger.
         spool: Folder of the prediction service's append-only log (local disk).
+        forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
         who: Name written into the promotion log for actions of this process.
     """
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     reports_url: str = "http://127.0.0.1:8501"
     clock: Literal["wall", "replay"] = "replay"
     spool: Path = Path()
+    forget_key: SecretStr | None = None
     keep_days: int = Field(default=30, ge=1)
     who: str = "airworthy"
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"

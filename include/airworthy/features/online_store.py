@@ -124,6 +124,14 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
         if progress:
             progress(len(data))
 
+    def delete_entities(self, config: RepoConfig, table: FeatureView, keys: list[EntityKey]) -> int:
+        """Remove every value of some entities from a view; returns how many values that were."""
+        name = compute_table_id(config.project, table, config.registry.enable_online_feature_view_versioning)
+        wanted = [serialize_entity_key(key, config.entity_key_serialization_version) for key in keys]
+        statement = sql.SQL("DELETE FROM {table} WHERE entity_key = ANY(%s)").format(table=sql.Identifier(name))
+        with self._get_conn(config) as connection:
+            return connection.execute(statement, (wanted,)).rowcount
+
     async def online_write_batch_async(self, *args: Any, **kwargs: Any) -> None:
         """Refused, as every asynchronous call: use the synchronous one in a thread.
 

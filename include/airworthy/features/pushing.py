@@ -17,6 +17,7 @@ from airworthy.features.catalog import SPINE, CompiledView, catalog, relation
 from airworthy.features.definitions import AVAILABLE_AT
 from airworthy.features.publish import write
 from airworthy.ingest import clean_rows, parse_rows
+from airworthy.ingest.forgetting import forgotten_rows
 from airworthy.intervals import Interval
 from airworthy.lake.duck import session
 from airworthy.lake.tables import INTERVAL
@@ -55,6 +56,8 @@ def push(use_case: UseCase, source: str, rows: Sequence[dict[str, Any]]) -> Push
     views = _pushed_views(use_case, source)
     rejected: dict[int, str] = {}
     raw, numbers = _typed(use_case, source, rows, rejected)
+    wanted = pc.invert(forgotten_rows(use_case, raw))
+    raw, numbers = _keep(raw, numbers, wanted, rejected, "its key is to be forgotten")
     raw, numbers = _keep(
         raw, numbers, row_rule(use_case, source)(raw), rejected, "it breaks an expectation of the suite"
     )

@@ -79,6 +79,8 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     reason = "published " + ", ".join(f"{p.clean.num_rows} {p.source}" for p in parts)
     if any(rejected.values()):
         reason += f"; {sum(rejected.values())} rows in quarantine"
+    if forgotten := sum(p.forgotten for p in parts):
+        reason += f"; {forgotten} rows of forgotten keys left out"
     outcome = IngestOutcome(
         use_case=use_case.name, interval=interval, status="published", landed_digest=landed.digest,
         partitions=tuple(refs), rows_in={p.source: p.raw.num_rows for p in parts}, rows_rejected=rejected,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from airworthy.config import UseCase
 from airworthy.errors import CheckFailure
 from airworthy.ingest import cleaning
+from airworthy.ingest.forgetting import without_forgotten
 from airworthy.ingest.parse import Parsed, parse_file
 from airworthy.ingest.schemas import AVAILABLE_AT, UTC_TIMESTAMP, clean_masks, clean_schema, raw_schema
 from airworthy.intervals import Interval
@@ -34,6 +35,7 @@ class Prepared:
         report: What Great Expectations found; None when the rows did not get that far.
         clean_report: What was found in the clean rows; None when they have no suite, or there are none.
         failures: Why nothing of the interval may be published; empty when it may.
+        forgotten: Rows that were left out, because their key is to be forgotten.
     """
 
     source: str
@@ -45,6 +47,7 @@ class Prepared:
     report: ValidationReport | None = None
     clean_report: ValidationReport | None = None
     failures: tuple[CheckFailure, ...] = ()
+    forgotten: int = 0
 
 
 def prepare(use_case: UseCase, landed: Landed, source: str, *, content: bytes | None = None) -> Prepared:
@@ -79,7 +82,8 @@ def prepare(use_case: UseCase, landed: Landed, source: str, *, content: bytes | 
         failures.append(CheckFailure(f"{parsed.rows.num_rows} rows in the file, {manifest.rows} in the manifest"))
     if failures:
         return _refused(use_case, source, manifest.file, content, failures)
-    return _validated(use_case, landed.interval, manifest, content, parsed)
+    parsed, forgotten = without_forgotten(use_case, parsed)
+    return replace(_validated(use_case, landed.interval, manifest, content, parsed), forgotten=forgotten)
 
 
 def _damage(manifest: Manifest, content: bytes | None) -> list[CheckFailure]:

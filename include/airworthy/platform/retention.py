@@ -70,7 +70,7 @@ def tidy() -> RetentionOutcome:
                     busy.append(name)
                 removed[name] = vacuum(name, pinned[name], keep)
             docs += _old_data_docs(use_case, keep)
-            spool += _collected(use_case)
+            spool += collected(use_case)
         return RetentionOutcome(
             joined=joined, removed=removed, pinned=pinned, data_docs=docs, spool=spool, remnants=_remnants(),
             busy=tuple(busy),
@@ -130,13 +130,20 @@ def compact(name: str) -> int:
     return int(done["numFilesRemoved"])
 
 
-def vacuum(name: str, pins: Iterable[int], keep: timedelta) -> int:
-    """Remove files of versions that were replaced longer ago than ``keep``, but for the pinned ones."""
+def vacuum(name: str, pins: Iterable[int], keep: timedelta, *, full: bool = True) -> int:
+    """Remove files of versions that were replaced longer ago than ``keep``, but for the pinned ones.
+
+    Args:
+        name: The table.
+        pins: Versions that stay.
+        keep: How long ago.
+        full: Also files that no version names: of killed writers, but of living ones too when ``keep`` is short.
+    """
     handle = tables.open_table(name)
     present = [version for version in sorted(set(pins)) if version <= int(handle.version())]
     hours = int(keep.total_seconds() // 3600)
     files = handle.vacuum(
-        retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=True, keep_versions=present,
+        retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=full, keep_versions=present,
         commit_properties=CommitProperties(custom_metadata=OWNER),
     )  # fmt: skip
     return len(files)
@@ -168,7 +175,7 @@ def _written(fs: object, path: str) -> datetime:
         return wall_now()  # being written
 
 
-def _collected(use_case: UseCase) -> int:
+def collected(use_case: UseCase) -> int:
     """Remove spool files that are in the prediction log to the last byte, and that no process writes any more."""
     from airworthy.monitoring.collect import log_table
     from airworthy.serving import spool

@@ -22,7 +22,7 @@ from airworthy.lake import tables
 from airworthy.lake.landing import read_bytes
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import TrainingSet
+from airworthy.ledger.models import RedactedTrainingSet, TrainingSet
 from airworthy.records import TrainingSetRef
 from airworthy.training.folders import put
 from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, Bounds, labelled_rows, refused
@@ -114,25 +114,29 @@ def _rows(
 
 
 def read_training_set(ref: TrainingSetRef) -> pa.Table:
-    """The rows of a training set, exactly as they were built.
+    """The rows of a training set, exactly as they were built (but for those of keys that were forgotten since).
 
     Columns: ``part`` (train | holdout), ``label`` (bool), ``prediction_time`` (UTC), the id, the slices, the features.
 
     Raises:
         ReleaseError: the file is missing or was altered.
     """
-    filesystem, path = fsspec.core.url_to_fs(ref.url)
+    with transaction() as session:
+        redacted = session.get(RedactedTrainingSet, ref.digest)
+    digest = redacted.redacted_digest if redacted else ref.digest
+    url = ref.url.replace(ref.digest, digest)
+    filesystem, path = fsspec.core.url_to_fs(url)
     again = "build the training set again: the data versions are in its record"
     try:
         rows = pq.read_table(io.BytesIO(filesystem.cat_file(path)))
     except FileNotFoundError as error:
-        raise ReleaseError(f"the training set {ref.digest[:12]} is missing: {ref.url}", next_step=again) from error
+        raise ReleaseError(f"the training set {ref.digest[:12]} is missing: {url}", next_step=again) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise ReleaseError(
-            f"the training set {ref.digest[:12]} cannot be read: {ref.url}: {error}", next_step=again
+            f"the training set {ref.digest[:12]} cannot be read: {url}: {error}", next_step=again
         ) from error
-    if tables.digest(rows) != ref.digest:
-        raise ReleaseError(f"the training set {ref.digest[:12]} was altered: {ref.url}", next_step=again)
+    if tables.digest(rows) != digest:
+        raise ReleaseError(f"the training set {ref.digest[:12]} was altered: {url}", next_step=again)
     return rows
 
 

@@ -14,37 +14,18 @@ from sqlalchemy import select
 from tiny_orders import world
 
 from airworthy import features, ingest
-from airworthy.config import Settings, UseCase, get_settings, get_use_case
+from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.intervals import Interval
-from airworthy.lake import tables
 from airworthy.ledger import commits
-from airworthy.ledger.clock import advance
 from airworthy.ledger.database import engine, transaction
 from airworthy.ledger.models import RecoveryDrill
-from airworthy.monitoring import table_schemas
 from airworthy.platform import backup as backups
 from airworthy.platform.restoring import drill, restore
 
-KEYS, LATER = ("2024-01-01", "2024-01-02"), "2024-01-03"
+from .conftest import KEYS
 
-
-@pytest.fixture
-def shop(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> UseCase:
-    """Two days published with their features."""
-    monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
-    get_settings.cache_clear()
-    case = get_use_case("tiny_orders")
-    for schemas in (ingest.table_schemas, features.table_schemas, table_schemas):
-        for name, schema in schemas(case).items():
-            tables.create(name, schema)
-    features.apply(case)
-    advance(case, Interval.of("2024-01-10").end)
-    for key in KEYS:
-        world.land_day(case, key)
-        ingest.ingest_interval(case, Interval.of(key), run="test")
-    features.catch_up(case, run="test")
-    return case
+LATER = "2024-01-03"
 
 
 def _during(case: UseCase) -> Callable[[str], None]:

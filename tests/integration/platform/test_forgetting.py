@@ -1,0 +1,159 @@
+"""A key is forgotten: everywhere, for good, and without harm to the others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import select
+from tiny_orders import world
+
+from airworthy import features, ingest
+from airworthy.config import UseCase, get_settings
+from airworthy.errors import ConfigurationError, DataRejectedError
+from airworthy.intervals import Interval
+from airworthy.lake import landing, tables
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import ForgottenKey
+from airworthy.monitoring.collect import log_table
+from airworthy.platform.forgetting import forget
+from airworthy.serving.spool import Spool
+from airworthy.training import build_training_set, read_training_set
+
+from .conftest import KEYS
+
+KEY, OTHER, WHO = "c07", "c08", "cli/officer"
+VIEW = "tiny_orders_customer"
+
+
+def orders(layer: str) -> list[dict[str, Any]]:
+    return tables.read(f"tiny_orders/{layer}/orders").to_pylist()
+
+
+def land(case: UseCase, key: str, rows: list[dict[str, Any]]) -> None:
+    interval = Interval.of(key)
+    landing.land(case, "orders", interval, world.to_csv(rows), len(rows), interval.end)
+
+
+def predicted(case: UseCase, customers: list[str]) -> None:
+    """Predictions in the spool, as the service writes them; its process has ended."""
+    pid = os.fork()
+    if not pid:
+        spool = Spool(get_settings().spool, case.name, "test")
+        spool.append([record(number, customer) for number, customer in enumerate(customers)])
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def record(number: int, customer: str) -> dict[str, Any]:
+    return {
+        "prediction_id": f"p'{number}", "at": "2024-01-02T00:00:00Z", "prediction_time": "2024-01-02T00:00:00Z",
+        "use_case": "tiny_orders", "release": "r", "model_digest": "m", "generation": 1, "probability": 0.5,
+        "decision": True, "latency_ms": 1.0, "missing": [], "stale": [], "id": {"order_id": f"o{number}"},
+        "request": {"customer": customer, "amount": 1.0}, "features": {"order_amount": 1.0},
+    }  # fmt: skip
+
+
+def everywhere(text: str, folder: Path) -> list[str]:
+    """Files of the lake (but for the logs of tables) that hold a text, in a row of Parquet or as it is."""
+    found = []
+    for path in folder.rglob("*"):
+        if not path.is_file() or "_delta_log" in path.parts:
+            continue
+        if path.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            content = str(pq.ParquetFile(path).read().to_pylist())
+        else:
+            content = path.read_text(errors="ignore")
+        if text in content:
+            found.append(str(path))
+    return found
+
+
+def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, postgres: Path) -> None:
+    # Given a key in tables, quarantine, a refused file, predictions, online, and a correction of a day,
+    rows = world.orders_of("2024-01-03")
+    rows[5].update(customer=KEY, items=-1)
+    land(shop, "2024-01-03", rows)
+    ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test")
+    land(shop, "2024-01-04", [{**row, "items": "two"} for row in rows])
+    with pytest.raises(DataRejectedError):
+        ingest.ingest_interval(shop, Interval.of("2024-01-04"), run="test")
+    features.catch_up(shop, run="test")
+    predicted(shop, [KEY, OTHER, KEY])
+    asked = [{**shop.prediction.example, "customer": name} for name in (KEY, OTHER)]
+    from airworthy.ledger.clock import data_now
+
+    online = features.OnlineFeatures(shop)
+    assert [v.missing for v in online.lookup(asked, data_now(shop))] == [(), ()]
+    before = {layer: orders(layer) for layer in ("raw", "clean")}
+    assert len(everywhere(KEY, Path(get_settings().lake_url))) > 6
+    # when it is forgotten,
+    outcome = forget(shop, "customer", KEY, who=WHO)
+    # then it is in no table (nor in an old version of one), no file, no prediction, and not online;
+    mine = [r for r in before["raw"] if r["customer"] == KEY]
+    assert outcome.rows["tiny_orders/raw/orders"] == len(mine) > 5
+    assert outcome.rows["tiny_orders/quarantine/orders"] == 1
+    assert outcome.rows["tiny_orders/clean/orders"] == len(mine) - 1
+    assert outcome.rows[log_table(shop)] == 2
+    assert outcome.online == 3
+    assert outcome.files == 1
+    assert everywhere(KEY, Path(get_settings().lake_url)) == []
+    assert list(get_settings().spool.rglob("*.log")) == []
+    assert [v.missing for v in online.lookup(asked, data_now(shop))] == [(VIEW,), ()]
+    # everything of the others is there;
+    for layer, given in before.items():
+        assert sorted(map(str, orders(layer))) == sorted(str(r) for r in given if r["customer"] != KEY)
+    assert tables.read(log_table(shop)).num_rows == 1
+    # the ledger says who, when and how much, but not whom;
+    with transaction() as session:
+        (noted,) = session.scalars(select(ForgottenKey)).all()
+    assert (noted.who, noted.column_name, noted.removed["rows"]) == (WHO, "customer", outcome.rows)
+    with psycopg.connect(get_settings().ledger_dsn.replace("postgresql+psycopg://", "postgresql://")) as connection:
+        kept = connection.execute("SELECT f::text FROM forgotten_key f").fetchall()
+    assert KEY not in str(kept)
+    # and it does not come back: not by the file that is landed still, not by a correction, not by a second call.
+    assert ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="again").status == "already"
+    land(shop, KEYS[0], [{**row, "amount": row["amount"] + 1} for row in world.orders_of(KEYS[0])])
+    said = ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="correction")
+    assert (said.status, "rows of forgotten keys left out" in said.reason) == ("published", True)
+    features.catch_up(shop, run="test")
+    assert not [r for layer in ("raw", "clean") for r in orders(layer) if r["customer"] == KEY]
+    again = forget(shop, "customer", KEY, who=WHO)
+    assert sum(again.rows.values()) == again.online == again.files == 0
+
+
+def test_a_training_set_loses_its_rows_and_still_reads(shop: UseCase) -> None:
+    for key in ("2024-01-03", "2024-01-04", "2024-01-05"):
+        world.land_day(shop, key)
+        ingest.ingest_interval(shop, Interval.of(key), run="test")
+    training = shop.training.model_copy(update={"holdout_days": 1, "min_train_days": 2})
+    ref = build_training_set(shop.model_copy(update={"training": training}), run="test")
+    before = read_training_set(ref)
+    mine = {r["order_id"] for r in orders("clean") if r["customer"] == KEY}
+    outcome = forget(shop, "customer", KEY, who=WHO)
+    after = read_training_set(ref)
+    assert outcome.training_sets == {ref.digest: before.num_rows - after.num_rows}
+    assert not mine & set(after["order_id"].to_pylist())
+    assert set(before["order_id"].to_pylist()) - set(after["order_id"].to_pylist()) <= mine
+    assert not Path(ref.url).exists()
+
+
+def test_what_cannot_be_forgotten_is_refused_before_anything_happens(shop: UseCase) -> None:
+    for column in ("amount", "nothing"):
+        with pytest.raises(ConfigurationError, match="can be forgotten"):
+            forget(shop, column, "1", who=WHO)
+    with transaction() as session:
+        assert session.scalars(select(ForgottenKey)).all() == []
+
+
+def test_without_the_secret_nothing_is_let_in(shop: UseCase) -> None:
+    forget(shop, "customer", KEY, who=WHO)
+    (get_settings().var / "secrets" / "forget.key").unlink()
+    world.land_day(shop, "2024-01-03")
+    with pytest.raises(ConfigurationError, match="forgotten keys"):
+        ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test")
