@@ -14,7 +14,7 @@ from airworthy.ledger.forgotten import forgotten, key_digest
 
 def forgotten_rows(use_case: UseCase, rows: pa.Table) -> pa.Array:
     """Which rows bear a forgotten key, as booleans."""
-    mask = pa.array([False] * rows.num_rows)
+    mask = pa.array([False] * rows.num_rows, pa.bool_())
     for column, digests in forgotten(use_case.name).items():
         if column in rows.schema.names:
             values = [v for v in rows[column].unique().to_pylist() if v is not None]
