@@ -131,6 +131,12 @@ def test_the_second_trainings_cause_is_the_monitors(case):
             assert cause["evidence"]
 
 
+def test_what_was_served_is_what_the_clean_tables_give(played):
+    figures = played.steps["What monitoring decided"]["figures"]
+    assert figures["vectors_recomputed"] >= 1000
+    assert figures["weeks_with_skew"] == 0
+
+
 def test_flipped_labels_were_refused(case):
     flipped = [row for row in promotions.verdicts(case.name) if "experiment" in row.causes]
     assert flipped

@@ -23,7 +23,7 @@ from airworthy.ledger.commits import decided_intervals
 from airworthy.platform.airflow_api import AirflowApi
 from airworthy.platform.load import Load
 from airworthy.platform.story import Story, table
-from airworthy.platform.watching import ENDED, Watcher
+from airworthy.platform.watching import ENDED, Watcher, skew_found
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,17 @@ class Demo:
                 self.story.say(f"{(run['partition_key'] or '')[:10]}: {run['note']}")
             trainings = [r for r in self.api.runs(f"{self.case.name}.train") if r["state"] == "success" and r["note"]]
             log = promotions.promotion_log(self.case.name)
-            step.figures = {"windows": len(runs), "trainings": [r["note"] for r in trainings], "promotions": len(log)}
+            vectors, skewed = skew_found(self.case.name)
+            step.figures = {
+                "windows": len(runs),
+                "trainings": [r["note"] for r in trainings],
+                "promotions": len(log),
+                "vectors_recomputed": vectors,
+                "weeks_with_skew": skewed,
+            }
             step.outcome = (
-                f"{len(runs)} weeks, {len(promotions.verdicts(self.case.name))} verdicts, {len(log)} promotions"
+                f"{len(runs)} weeks, {len(promotions.verdicts(self.case.name))} verdicts, {len(log)} promotions; "
+                f"{vectors:,} served vectors recomputed, {skewed} weeks with skew"
             )
 
     def refusal(self) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import select
+
 from airworthy.config import UseCase
 from airworthy.errors import ServiceUnavailableError
 from airworthy.intervals import Interval
 from airworthy.ledger import promotions, requests
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import OnlineWatermark
+from airworthy.ledger.models import OnlineWatermark, SkewCheck
 from airworthy.platform.airflow_api import AirflowApi
 
 ENDED = {"success", "failed"}
@@ -24,6 +26,13 @@ def online_until(view: str) -> datetime:
     with transaction() as session:
         row = session.get(OnlineWatermark, view)
     return row.event_time if row else datetime.min.replace(tzinfo=UTC)
+
+
+def skew_found(use_case: str) -> tuple[int, int]:
+    """How many served vectors were recomputed, and in how many weeks one of them differed."""
+    with transaction() as session:
+        rows = session.scalars(select(SkewCheck).where(SkewCheck.use_case == use_case)).all()
+    return sum(row.vectors for row in rows), sum(row.violates for row in rows)
 
 
 class Watcher:
