@@ -91,26 +91,31 @@ def incomplete(use_case: UseCase, source: str, interval: Interval, now: datetime
         return _why_incomplete(use_case, source, interval, _newest(use_case, source, connection, rows, sql), now)
 
 
+def newest_complete(use_case: UseCase, source: str, now: datetime) -> Interval | None:
+    """The newest interval that is complete in a database; None when it has no rows. Raises as ``read`` does."""
+    with _connected(use_case, source) as (connection, rows, sql):
+        reached = _reached(use_case, source, _newest(use_case, source, connection, rows, sql), now)
+    return None if reached is None else Interval.containing(reached - sql.lag).shift(-1)
+
+
 @contextmanager
 def _connected(use_case: UseCase, source: str) -> Iterator[tuple[sa.Connection, sa.FromClause, SqlSource]]:
-    spec = use_case.sources[source]
-    if spec.sql is None:
-        raise ConfigurationError(f"source {source} of {use_case.name} is no database", next_step="declare `sql` for it")
+    sql = _sql(use_case, source)
     what = f"the database of source {source} of {use_case.name}"
-    url = os.environ.get(spec.sql.url_env)
+    url = os.environ.get(sql.url_env)
     if not url:
-        raise ConfigurationError(f"{what}: {spec.sql.url_env} is not set", next_step="set it to the SQLAlchemy URL")
+        raise ConfigurationError(f"{what}: {sql.url_env} is not set", next_step="set it to the SQLAlchemy URL")
     try:
         # The URL holds a secret: it is in no message of ours, and SQLAlchemy hides what is bound.
         engine = sa.create_engine(url, poolclass=sa.pool.NullPool, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigurationError(
-            f"{what}: {spec.sql.url_env} is no SQLAlchemy URL that can be used here ({type(error).__name__})",
+            f"{what}: {sql.url_env} is no SQLAlchemy URL that can be used here ({type(error).__name__})",
             next_step="give dialect+driver://user:password@host/database, with a driver that is installed",
         ) from None
     try:
         with engine.connect() as connection:
-            yield connection, _relation(use_case, source, spec.sql), spec.sql
+            yield connection, _relation(use_case, source, sql), sql
     except (OperationalError, InterfaceError) as error:
         raise ServiceUnavailableError(
             f"{what} does not answer: {_words(error)}", next_step="see that it runs"
@@ -157,20 +162,28 @@ def _newest(
 
 
 def _why_incomplete(use_case: UseCase, source: str, interval: Interval, newest: datetime | None, now: datetime) -> str:
-    spec = use_case.sources[source]
-    if spec.sql is None:
-        return ""
-    needed = interval.end + spec.sql.lag
-    if spec.sql.complete == "clock":
-        reached, what = now, "data time"
-    elif newest is None:
+    reached, needed = _reached(use_case, source, newest, now), interval.end + _sql(use_case, source).lag
+    if reached is None:
         return f"{source} has no rows yet"
-    else:
-        reached, what = newest, f"the newest {spec.sql.watermark} of {source}"
-        if newest.tzinfo is None:
-            reached = newest.replace(tzinfo=ZoneInfo(str(spec.timezone)))
-    reached = reached.astimezone(UTC)
+    sql = _sql(use_case, source)
+    what = "data time" if sql.complete == "clock" else f"the newest {sql.watermark} of {source}"
     return "" if reached >= needed else f"{what} is {reached:%Y-%m-%d %H:%M} UTC, complete from {needed:%Y-%m-%d %H:%M}"
+
+
+def _reached(use_case: UseCase, source: str, newest: datetime | None, now: datetime) -> datetime | None:
+    """Up to when a source is told, UTC; None when it has no rows."""
+    if _sql(use_case, source).complete == "clock":
+        return now
+    if newest is not None and newest.tzinfo is None:
+        newest = newest.replace(tzinfo=ZoneInfo(str(use_case.sources[source].timezone)))
+    return None if newest is None else newest.astimezone(UTC)
+
+
+def _sql(use_case: UseCase, source: str) -> SqlSource:
+    sql = use_case.sources[source].sql
+    if sql is None:
+        raise ConfigurationError(f"source {source} of {use_case.name} is no database", next_step="declare `sql` for it")
+    return sql
 
 
 def _fetch(use_case: UseCase, source: str, connection: sa.Connection, query: sa.Select[Any]) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from airworthy.config import UseCase
 from airworthy.ingest import database
-from airworthy.intervals import Interval
+from airworthy.intervals import Interval, days
 from airworthy.lake import landing, tables
 from airworthy.lake.landing import Manifest
 from airworthy.ledger.clock import data_now
@@ -87,14 +87,12 @@ def recheck(use_case: UseCase) -> list[str]:
 
     The days of a replayed world's history are left alone: an operator's backfill takes them.
     """
-    data, changed = use_case.data, set()
-    newest = min(Interval.containing(data_now(use_case)).shift(-1), data.last_interval, key=lambda i: i.start)
+    data, now, changed = use_case.data, data_now(use_case), set()
     oldest = Interval.of(max(data.first, data.live_from or data.first))
-    for name, source in use_case.sources.items():
-        for back in range(source.sql.recheck_days if source.sql else 0):
-            interval = newest.shift(-back)
-            if interval.start < oldest.start:
-                break
+    for name, sql in ((name, source.sql) for name, source in use_case.sources.items() if source.sql):
+        complete = database.newest_complete(use_case, name, now)
+        newest = min([complete, data.last_interval], key=lambda i: i.start) if complete else oldest.shift(-1)
+        for interval in days(max(oldest, newest.shift(1 - sql.recheck_days), key=lambda i: i.start), newest):
             found = offered(use_case, name, interval)
             if isinstance(found, Extract) and is_news(use_case, found.manifest):
                 landing.deliver(use_case, found.manifest, found.content)

@@ -131,6 +131,10 @@ def test_the_reconciler_lands_what_changed_late_and_arrivals_take_it(tickets: Us
     assert wakes(tickets) == [KEY]
     ingest(tickets)
     assert wakes(tickets) == []
+    # A database that is days behind: the newest days that are complete in it, not the newest of the calendar.
+    clock.advance(tickets, DAY.end + timedelta(days=9))
+    sql("UPDATE desk.tickets SET amount = 2 WHERE ticket = 3")
+    assert KEY in recheck(tickets)
 
 
 def test_an_interval_is_complete_when_the_newest_watermark_has_passed_its_end_and_the_lag(
