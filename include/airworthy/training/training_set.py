@@ -195,6 +195,11 @@ def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) ->
     # The last prediction lies before the end of its day, which is where the holdout ends.
     first, last = Interval.containing(bounds.train_start), Interval.containing(bounds.holdout_end).shift(-1)
     masks = clean_masks(use_case, use_case.prediction.source) | features.masks(use_case)
+    if tagged := sorted(set(use_case.gate.slices) & set(masks)):
+        raise ConfigurationError(
+            f"{use_case.name}: gate.slices names {', '.join(tagged)}, which is made from a tagged column",
+            next_step="take it out of use_case.yaml: a verdict shows the values of a slice",
+        )
     checks.check(
         "training", "set", rows, first, last, masks=masks, thorough=True,
         next_step="correct the definition in features.py or source.py, or the suite",

@@ -93,9 +93,7 @@ class StageChecks:
         Raises:
             DataRejectedError: a critical expectation is not met. The page and the ledger's rows are written.
         """
-        report = validate_stage(
-            self._use_case, layer, name, rows, first, last, masks=masks, thorough=thorough
-        )  # fmt: skip
+        report = validate_stage(self._use_case, layer, name, rows, first, last, masks=masks, thorough=thorough)
         if report is None:
             return
         self._reports.append(report)

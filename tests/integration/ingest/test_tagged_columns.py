@@ -120,3 +120,9 @@ def test_profiles_say_how_many_and_not_what(tagged: UseCase) -> None:
     found = {c.name: c for c in profiles(rows, clean_masks(tagged, "parcels")).columns}
     assert (found["zone"].distinct, found["zone"].low, found["zone"].most) == (2, "[secret]", ())
     assert found["pieces"].low == "1"
+
+
+def test_a_slice_is_not_tagged_because_a_verdict_shows_its_values(tagged: UseCase) -> None:
+    given = tagged.model_dump() | {"gate": {"slices": ["zone"]}}
+    with pytest.raises(ValueError, match=r"gate\.slices names .*zone.*tagged"):
+        UseCase.model_validate(given)

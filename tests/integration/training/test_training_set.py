@@ -160,3 +160,14 @@ def test_after_corrections_and_retention_the_same_rows_are_made_again(shop: UseC
     with pytest.raises(ReleaseError, match="a data version is gone"):
         rebuild_training_set(shop, ref)
     assert read_training_set(ref).equals(kept)
+
+
+def test_a_slice_that_is_made_from_a_tagged_column_is_refused(shop: UseCase) -> None:
+    columns = dict(shop.sources["orders"].columns)
+    columns["channel"] = columns["channel"].model_copy(update={"tags": ("personal",)})
+    orders = shop.sources["orders"].model_copy(update={"columns": columns})
+    gate = shop.gate.model_copy(update={"slices": ["order_channel"]})
+    case = shop.model_copy(update={"sources": {"orders": orders}, "gate": gate})
+    assert features.masks(case) == {"order_channel": "[personal]"}
+    with pytest.raises(ConfigurationError, match="order_channel, which is made from a tagged column"):
+        build_training_set(case, run="train__1")
