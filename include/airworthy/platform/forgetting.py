@@ -37,6 +37,7 @@ STAYS = (
     "the landing zone is upstream's: ask upstream to remove the key there too (landed again, it is left out here)",
     "models that were trained on it stay until the next training: see `models`",
     "backups hold it until they are replaced, and a table's log may name it as the smallest or largest value of a file",
+    "Data Docs, profiles and the ledger's validations may show it as an example or as a frequent value, unless its column is tagged",
     "a spool file that the prediction service still writes holds it until it is closed",
 )
 

@@ -60,6 +60,8 @@ def _of(value: ops.Node) -> Iterator[tuple[str, str | None]]:
     if isinstance(value, ops.Field):
         yield from _sources(value)
         return
+    if isinstance(value, ops.CountStar):
+        return  # how many rows there are says nothing about a value in them
     for child in value.__children__:
         if isinstance(child, ops.Relation):
             for table in child.find(ops.PhysicalTable):
