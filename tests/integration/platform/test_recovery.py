@@ -29,12 +29,15 @@ LATER = "2024-01-03"
 
 
 def _during(case: UseCase) -> Callable[[str], None]:
-    """Publishes another day as soon as the ledger is dumped: it is not in the snapshot."""
+    """Publishes another day, and a correction, as soon as the ledger is dumped: neither is in the snapshot."""
 
     def say(words: str) -> None:
         if words.startswith("dumped ledger"):
             world.land_day(case, LATER)
-            ingest.ingest_interval(case, Interval.of(LATER), run="meanwhile")
+            interval, rows = Interval.of(KEYS[0]), world.orders_of(KEYS[0])[1:]
+            world.land(case, "orders", interval, world.to_csv(rows), len(rows), interval.end)
+            for key in (LATER, KEYS[0]):
+                assert ingest.ingest_interval(case, Interval.of(key), run="meanwhile").status == "published"
 
     return say
 
