@@ -135,7 +135,7 @@ def test_a_training_set_that_fails_its_suite_is_not_kept(
 
 
 def test_after_corrections_and_retention_the_same_rows_are_made_again(shop: UseCase) -> None:
-    # Given a training set, and a correction after it that changes clean rows and the features of eight days,
+    # Given a training set, and a correction after it that changes clean rows and the features of a week,
     ref = build_training_set(shop, run="train__1")
     kept = read_training_set(ref)
     key = "2024-01-06"
@@ -143,7 +143,7 @@ def test_after_corrections_and_retention_the_same_rows_are_made_again(shop: UseC
     world.land(shop, "orders", Interval.of(key), world.to_csv(changed), len(changed), Interval.of(key).end)
     advance(shop, Interval.of("2024-01-20").end)
     assert ingest.ingest_interval(shop, Interval.of(key), run="arrivals").status == "published"
-    assert sum(features.catch_up(shop, run="arrivals").built.values()) == 8
+    assert sum(features.catch_up(shop, run="arrivals").built.values()) == 7
     # when everything old is removed but what the training set was read from (it is recent: it is pinned),
     pins = retention.pins_of(shop)
     assert pins == {name: {version} for name, version in ref.data_versions.items()}
