@@ -46,7 +46,8 @@ def _as_of_sql(view: View, span: tuple[datetime, datetime] | None) -> str:
     partition = "".join(f"k{i}, " for i in n)
     # Rows with the same key and the same two times may say different things. Which is taken must not depend on the
     # order of files, or a training set could not be made again: the values decide.
-    order = ", ".join(["event_ts DESC", "known_ts DESC", *(f"{f} DESC NULLS LAST" for f in features)])
+    order = ", ".join(["visible_at", "event_ts", "known_ts", *(f"{f} NULLS FIRST" for f in features)])
+    window = f"({f'PARTITION BY {partition[:-2]} ' if partition else ''}ORDER BY {order}"
     alive = f"epoch_us(e.t) - epoch_us(b.event_ts) <= {view.ttl // timedelta(microseconds=1)}" if view.ttl else "true"
     picked = "".join(f", CASE WHEN {alive} THEN b.{f} END AS {f}" for f in features)
     on = " AND ".join([*(f"e.k{i} = b.k{i}" for i in n), "e.t >= b.visible_at"])
@@ -55,14 +56,12 @@ def _as_of_sql(view: View, span: tuple[datetime, datetime] | None) -> str:
             SELECT {", ".join(["", *columns])[2:]}{", " if columns else ""}{view.event_ts()} AS event_ts,
                 {view.known_ts()} AS known_ts, {view.visible_at()} AS visible_at
             FROM source s WHERE {" AND ".join([*_in_span(view, span), *not_null(c for _, c in view.keys)])}
-        ), one_per_moment AS (
-            SELECT * FROM known
-            QUALIFY row_number() OVER (PARTITION BY {partition}visible_at ORDER BY {order}) = 1
         ), best AS (
-            SELECT * FROM one_per_moment
-            QUALIFY (row(event_ts, known_ts) > max(row(event_ts, known_ts)) OVER (
-                {f"PARTITION BY {partition[:-2]}" if partition else ""} ORDER BY visible_at
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) IS NOT FALSE
+            -- The best of each moment comes last in it. It beats all rows before it if none of them has a later event:
+            -- of one event a row that becomes visible later is also known later.
+            SELECT * FROM known
+            QUALIFY event_ts >= max(event_ts) OVER {window} ROWS UNBOUNDED PRECEDING)
+                AND lead(visible_at) OVER {window}) IS DISTINCT FROM visible_at
         )
         SELECT e.i{picked} FROM entity e ASOF LEFT JOIN best b ON {on} ORDER BY e.i
     """  # noqa: S608 - names are quoted
