@@ -1,28 +1,27 @@
-"""Features at request time: the request's own by the same SQL as in training, the others from Feast's online store."""
+"""Features at request time: the request's own by the same SQL as in training, the others from the guarded online store."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
-from feast import FeatureService
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast import FeatureView
 
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
-from airworthy.features.feast_repo import not_applied, registered_service, store
+from airworthy.features.feast_repo import not_applied, registered_service, registered_view, store
+from airworthy.features.online_store import Found
+from airworthy.features.publish import entity_key
 from airworthy.intervals import utc
 from airworthy.lake.duck import connect
 
 FeatureValue: TypeAlias = float | int | str | bool | None
-# Feast cannot look up a null. What it finds for these is never used.
-_NO_KEY: dict[str, object] = {"string": "", "int64": 0}
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,8 @@ class OnlineFeatures:
     def __init__(self, use_case: UseCase) -> None:
         self._use_case = use_case
         self._catalog: Catalog = catalog(use_case)
-        self._keys = {key: kind for view in self._catalog.views for key, kind in view.keys.items()}
         self._thread = threading.local()
-        self._service: FeatureService | None = registered_service(use_case) if self._catalog.views else None
+        self._registered = _registered(use_case, self._catalog.views)
 
     def lookup(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
         """Feature vectors for requests, in order.
@@ -79,7 +77,7 @@ class OnlineFeatures:
             for name, kind in self._catalog.request.items()
         }
         own = self._request_features(columns, len(requests))
-        if self._service is None:
+        if not self._registered:
             return [FeatureVector(values) for values in own]
         return self._with_views(own, columns, moment)
 
@@ -114,33 +112,56 @@ class OnlineFeatures:
     def _with_views(
         self, own: list[dict[str, FeatureValue]], columns: dict[str, list[Any]], moment: datetime
     ) -> list[FeatureVector]:
-        asked = {key: [_NO_KEY[kind] if v is None else v for v in columns[key]] for key, kind in self._keys.items()}
-        response = store(self._use_case).get_online_features(
-            features=self._service, entity_rows=asked, full_feature_names=True
-        ).proto  # fmt: skip
-        position = {name: i for i, name in enumerate(response.metadata.feature_names.val)}
-        views = [(view, self._positions(view, position)) for view in self._catalog.views]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        found = self._online(rows)
         vectors = []
-        for row, values in enumerate(own):
+        for number, values in enumerate(own):
             missing, stale = [], []
-            for view, at in views:
-                known = all(columns[key][row] is not None for key in view.keys)
-                state = _state(response, at, row, view.view.ttl, moment) if known else "missing"
+            for view, entities in zip(self._catalog.views, found, strict=True):
+                online = entities[number]
+                state = _state(online, view.view.ttl, moment)
                 if state != "present":
-                    _fall_back(view, state, {key: columns[key][row] for key in view.keys})
+                    _fall_back(view, state, {key: rows[number][key] for key in view.keys})
                 if state == "missing":
                     missing.append(view.name)
                 elif state == "stale":
                     stale.append(view.name)
-                values.update(_values(response, at, row) if state == "present" else dict.fromkeys(at))
+                values.update(_values(view, online if state == "present" else None))
             vectors.append(FeatureVector(values, tuple(missing), tuple(stale)))
         return vectors
 
-    def _positions(self, view: CompiledView, position: Mapping[str, int]) -> dict[str, int]:
+    def _online(self, rows: list[dict[str, Any]]) -> list[list[Found | None]]:
+        """What is online for each view and row; nothing for a row without the view's key, since no entity is null."""
+        feast_store: Any = store(self._use_case)
         try:
-            return {name: position[f"{view.name}__{name}"] for name in view.features}
-        except KeyError as error:
-            raise not_applied(self._use_case, f"feature {error.args[0]}") from error
+            keyed = [
+                [(n, entity_key(view, row)) for n, row in enumerate(rows) if all(row[k] is not None for k in view.keys)]
+                for view in self._catalog.views
+            ]
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"a request field does not fit its type: {error}", next_step="see the request's schema"
+            ) from error
+        asked = [(view, [key for _, key in keys]) for view, keys in zip(self._registered, keyed, strict=True)]
+        answers = feast_store.provider.online_store.read_views(feast_store.config, asked)
+        found: list[list[Found | None]] = [[None] * len(rows) for _ in keyed]
+        for each, keys, answer in zip(found, keyed, answers, strict=True):
+            for (number, _), online in zip(keys, answer, strict=True):
+                each[number] = online
+        return found
+
+
+def _registered(use_case: UseCase, views: Sequence[CompiledView]) -> list[FeatureView]:
+    """The views as they are registered; each must have every feature that is defined."""
+    if not views:
+        return []
+    projections = registered_service(use_case).feature_view_projections
+    known = {f"{p.name}__{feature.name}" for p in projections for feature in p.features}
+    for view in views:
+        for name in view.features:
+            if f"{view.name}__{name}" not in known:
+                raise not_applied(use_case, f"feature {name}")
+    return [registered_view(use_case, view.name) for view in views]
 
 
 def _typed(request: Mapping[str, Any], name: str, kind: str, default: datetime | None) -> object:
@@ -166,23 +187,18 @@ def _fall_back(view: CompiledView, state: str, entity: dict[str, Any]) -> None:
         )
 
 
-def _state(
-    response: GetOnlineFeaturesResponse, at: Mapping[str, int], row: int, ttl: timedelta | None, moment: datetime
-) -> str:
-    results = [response.results[i] for i in at.values()]
-    found = [r for r in results if r.statuses[row] != FieldStatus.NOT_FOUND]
-    if not found:
+def _state(online: Found | None, ttl: timedelta | None, moment: datetime) -> str:
+    # A value from after the moment is not known yet, and what was known before is overwritten.
+    if online is None or online[0] > moment:
         return "missing"
-    time = max(r.event_timestamps[row].ToDatetime(UTC) for r in found)
-    if time > moment:
-        return "missing"  # not known yet at that moment, and what was known before is overwritten
-    return "stale" if ttl is not None and moment - time > ttl else "present"
+    return "stale" if ttl is not None and moment - online[0] > ttl else "present"
 
 
-def _values(response: GetOnlineFeaturesResponse, at: Mapping[str, int], row: int) -> dict[str, FeatureValue]:
-    values: dict[str, FeatureValue] = {}
-    for name, i in at.items():
-        proto = response.results[i].values[row]
-        field = proto.WhichOneof("val")
-        values[name] = getattr(proto, field) if field and field != "null_val" else None
+def _values(view: CompiledView, online: Found | None) -> dict[str, FeatureValue]:
+    values: dict[str, FeatureValue] = dict.fromkeys(view.features)
+    if online is not None:
+        for name, proto in online[1].items():
+            field = proto.WhichOneof("val")
+            if name in values and field and field != "null_val":
+                values[name] = getattr(proto, field)
     return values

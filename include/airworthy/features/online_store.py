@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NoReturn, Self, TypeAlias
@@ -33,6 +33,9 @@ from airworthy.errors import ConfigurationError, ServiceUnavailableError
 OnlineRow: TypeAlias = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """An entity, its features, their event time, and when they became known. A time without a zone is UTC."""
 
+Found: TypeAlias = tuple[datetime, dict[str, Value]]
+"""What is online of an entity: when its values hold from (UTC), and the values by feature."""
+
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 # Equal times pass: writing the same interval again must not fail to mend a value. Rows whose two times are equal and
@@ -46,6 +49,9 @@ _UPSERT = """
     WHERE (EXCLUDED.event_ts, coalesce(EXCLUDED.created_ts, '-infinity'))
        >= (coalesce(o.event_ts, '-infinity'), coalesce(o.created_ts, '-infinity'))
 """
+
+
+_SELECT = "SELECT {number}::int, entity_key, feature_name, value, event_ts FROM {table} WHERE entity_key = ANY(%b)"
 
 
 class GuardedPostgresOnlineStoreConfig(PostgreSQLOnlineStoreConfig):
@@ -131,6 +137,40 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
         statement = sql.SQL("DELETE FROM {table} WHERE entity_key = ANY(%s)").format(table=sql.Identifier(name))
         with self._get_conn(config) as connection:
             return connection.execute(statement, (wanted,)).rowcount
+
+    def read_views(
+        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey]]]
+    ) -> list[list[Found | None]]:
+        """Read entities of several views in one query: all values are of one moment, and the server is asked once.
+
+        Args:
+            config: Feast's configuration.
+            asked: Views with the entities to look up.
+
+        Returns:
+            For each view, what is online of each of its entities, in order; None where there is nothing.
+
+        Raises:
+            ServiceUnavailableError: no working connection in time.
+            psycopg.Error: the database refused.
+        """
+        versioned, format_ = (
+            config.registry.enable_online_feature_view_versioning,
+            config.entity_key_serialization_version,
+        )
+        keys = [[serialize_entity_key(entity, format_) for entity in entities] for _, entities in asked]
+        names = [compute_table_id(config.project, view, versioned) for view, _ in asked]
+        query = sql.SQL(" UNION ALL ").join(
+            sql.SQL(_SELECT).format(number=sql.Literal(n), table=sql.Identifier(name)) for n, name in enumerate(names)
+        )
+        found: list[dict[bytes, Found]] = [{} for _ in asked]
+        with self._get_conn(config, autocommit=True) as connection:
+            rows = connection.execute(query, keys, binary=True).fetchall()
+        for number, key, feature, value, event_ts in rows:
+            moment, values = found[number].get(key, (_BEGINNING, {}))
+            values[feature] = Value.FromString(value)
+            found[number][key] = max(moment, event_ts), values
+        return [[each.get(key) for key in wanted] for each, wanted in zip(found, keys, strict=True)]
 
     async def online_write_batch_async(self, *args: Any, **kwargs: Any) -> None:
         """Refused, as every asynchronous call: use the synchronous one in a thread.

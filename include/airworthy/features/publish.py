@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -100,13 +100,18 @@ def online_rows(view: CompiledView, rows: Iterable[dict[str, Any]]) -> list[Onli
     """Rows of a feature table as the online store wants them."""
     return [
         (
-            EntityKey(join_keys=list(view.keys), entity_values=[_proto(row[k], t) for k, t in view.keys.items()]),
+            entity_key(view, row),
             {name: _proto(row[name], kind) for name, kind in view.features.items()},
             row[EVENT_TIME],
             row[AVAILABLE_AT],
         )
         for row in rows
     ]
+
+
+def entity_key(view: CompiledView, row: Mapping[str, Any]) -> EntityKey:
+    """The entity of a row, or of a request, as the online store knows it."""
+    return EntityKey(join_keys=list(view.keys), entity_values=[_proto(row[k], t) for k, t in view.keys.items()])
 
 
 def _proto(value: Any, kind: str) -> Value:
