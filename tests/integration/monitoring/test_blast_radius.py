@@ -23,7 +23,7 @@ from .conftest import World
 
 DAYS = [f"2024-01-{day:02d}" for day in range(1, 13)]
 FIRST, LAST = Interval.of(DAYS[0]), Interval.of(DAYS[-1])
-CORRECTED, LATE, AFTER, VIEW = "2024-01-03", "2024-01-09", "2024-01-05", "tiny_orders_customer"
+CORRECTED, LATE, AFTER, VIEW = "2024-01-03", "2024-01-11", "2024-01-05", "tiny_orders_customer"
 LATER = "2024-02-20"
 CLEAN, TABLE = "tiny_orders/clean/orders", "tiny_orders/features/tiny_orders_customer"
 
@@ -54,7 +54,7 @@ def correct(use_case: UseCase, key: str) -> None:
 
 def window(*keys: str) -> set[str]:
     """Feature intervals that look back on these days: a week, within the twelve."""
-    return {i.key for key in keys for n in range(8) if (i := Interval.of(key).shift(n)).key <= DAYS[-1]}
+    return {i.key for key in keys for n in range(7) if (i := Interval.of(key).shift(n)).key <= DAYS[-1]}
 
 
 def test_the_forecast_is_what_then_happens(lived: UseCase) -> None:
