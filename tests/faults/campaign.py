@@ -13,7 +13,7 @@ from airworthy.intervals import Interval
 from airworthy.lake import landing
 
 SEED = int(os.environ.get("AIRWORTHY_CHAOS_SEED", "20130101"))
-POINTS = int(os.environ.get("AIRWORTHY_CHAOS_POINTS", "3"))
+POINTS = int(os.environ.get("AIRWORTHY_CHAOS_POINTS", "2"))
 FULL_CAMPAIGN = "AIRWORTHY_CHAOS_POINTS" in os.environ
 
 OLD, CORRECTED, NEW = ("2024-01-01", "2024-01-02"), "2024-01-02", "2024-01-03"

@@ -8,7 +8,7 @@ from .campaign import CORRECTED, FULL_CAMPAIGN, NEW, chosen
 from .invariant import violations
 from .world import COUNT, PAUSE, World
 
-RUNS = 20 if FULL_CAMPAIGN else 6
+RUNS = 20 if FULL_CAMPAIGN else 4
 KINDS = ("scheduled", "backfill", "arrivals", "manual")
 
 
