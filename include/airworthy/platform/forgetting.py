@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, SupersededError
+from airworthy.ingest.schemas import SUPERSEDED
 from airworthy.intervals import Interval
 from airworthy.lake import quarantine, tables
 from airworthy.lake.landing import filesystem
@@ -89,7 +90,7 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     ids = _prediction_ids(use_case, column, value)
     rows: dict[str, int] = {}
     for source in sources:
-        for layer in ("raw", "quarantine", "clean"):
+        for layer in ("raw", "quarantine", SUPERSEDED, "clean"):
             name = use_case.table(layer, source)
             rows[name] = _from_table(name, f"{use_case.name}/ingest/{{key}}", column, value, who)
     features.catch_up(use_case, run=who)

@@ -80,6 +80,9 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
     rows[5].update(customer=KEY, items=-1)
     land(shop, "2024-01-03", rows)
     ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test")
+    land(shop, KEYS[0], [{**row, "amount": row["amount"] + 2} for row in world.orders_of(KEYS[0])])
+    ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="test")  # what it replaced is kept
+    assert tables.read("tiny_orders/superseded/orders").num_rows > 0
     land(shop, "2024-01-04", [{**row, "items": "two"} for row in rows])
     with pytest.raises(DataRejectedError):
         ingest.ingest_interval(shop, Interval.of("2024-01-04"), run="test")
