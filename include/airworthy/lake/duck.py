@@ -6,6 +6,7 @@ session is a connection of its own: what it registers and its temporary tables a
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Iterator
@@ -77,4 +78,11 @@ def _after_fork() -> None:
         _database = None
 
 
+def _close() -> None:
+    """Before the interpreter takes the modules apart, in whatever order."""
+    if _database is not None:
+        _database.close()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_close)
