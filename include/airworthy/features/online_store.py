@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import pandas as pd
@@ -159,10 +160,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             config.entity_key_serialization_version,
         )
         keys = [[serialize_entity_key(entity, format_) for entity in entities] for _, entities in asked]
-        names = [compute_table_id(config.project, view, versioned) for view, _ in asked]
-        query = sql.SQL(" UNION ALL ").join(
-            sql.SQL(_SELECT).format(number=sql.Literal(n), table=sql.Identifier(name)) for n, name in enumerate(names)
-        )
+        query = _select(tuple(compute_table_id(config.project, view, versioned) for view, _ in asked))
         found: list[dict[bytes, Found]] = [{} for _ in asked]
         with self._get_conn(config, autocommit=True) as connection:
             rows = connection.execute(query, keys, binary=True).fetchall()
@@ -269,6 +267,13 @@ def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Conne
     )
     pool.open()
     return pool
+
+
+@lru_cache(maxsize=64)
+def _select(tables: tuple[str, ...]) -> bytes:
+    """One query over several tables; made once, since that costs as much as a part of the answer."""
+    parts = (sql.SQL(_SELECT).format(number=sql.Literal(n), table=sql.Identifier(t)) for n, t in enumerate(tables))
+    return sql.SQL(" UNION ALL ").join(parts).as_bytes(None)
 
 
 def _rows(config: RepoConfig, data: list[OnlineRow]) -> Iterator[tuple[Any, ...]]:
