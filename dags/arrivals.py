@@ -36,7 +36,7 @@ def build(case: UseCase) -> DAG:
             return due
 
         @task(trigger_rule=TriggerRule.ALL_DONE)  # one interval that was there already must not hold up the others
-        def features() -> dict[str, object]:
+        def features() -> object:
             from airworthy.config import get_use_case
             from airworthy.features import catch_up
             from airworthy_tasks import fail_with, outcomes, report, run_name

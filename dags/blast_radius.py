@@ -26,7 +26,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task
-        def look(**context: object) -> dict[str, object]:
+        def look(**context: object) -> object:
             from airworthy.config import get_use_case
             from airworthy.intervals import Interval
             from airworthy.monitoring import blast_radius, publish_page

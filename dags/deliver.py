@@ -20,7 +20,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task(outlets=[wiring.release(case)])
-        def deliver() -> dict[str, object]:
+        def deliver() -> object:
             from airflow.sdk.exceptions import AirflowSkipException
 
             from airworthy.config import get_use_case

@@ -22,7 +22,7 @@ with DAG(
 ):
 
     @task
-    def restore_and_compare() -> dict[str, object]:
+    def restore_and_compare() -> object:
         """Rows, files, partitions and releases of the copy are those that were saved."""
         from airworthy.platform.restoring import drill
         from airworthy_tasks import outcomes, report

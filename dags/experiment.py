@@ -29,7 +29,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task
-        def fit(**context: object) -> dict[str, object]:
+        def fit(**context: object) -> object:
             from airworthy.config import get_use_case
             from airworthy.training import build_training_set, data_docs_link
             from airworthy.training import fit as fit_candidate

@@ -21,7 +21,7 @@ with DAG(
 ):
 
     @task
-    def reconcile(name: str) -> dict[str, object]:
+    def reconcile(name: str) -> object:
         """Aliases follow the promotion log; features catch up."""
         from airworthy.config import get_use_case
         from airworthy.features import catch_up
@@ -35,7 +35,7 @@ with DAG(
         return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
 
     @task
-    def tidy() -> dict[str, object]:
+    def tidy() -> object:
         """Small files are joined; old versions that no model needs are removed."""
         from airworthy.platform.retention import tidy
         from airworthy_tasks import outcomes, report
@@ -46,7 +46,7 @@ with DAG(
         return report(outcome, f"{removed} files of old versions removed, {joined} small files joined")
 
     @task
-    def backup() -> dict[str, object]:
+    def backup() -> object:
         """Ledger, registries, lake, releases and artifacts, as of one moment."""
         from airworthy.platform.backup import backup
         from airworthy_tasks import note, outcomes

@@ -27,7 +27,7 @@ def build(case: UseCase) -> DAG:
         clean = IngestOperator(task_id="clean", use_case=case.name, outlets=[wiring.clean(case)])
 
         @task(trigger_rule=TriggerRule.ALL_DONE)
-        def features() -> dict[str, object] | None:
+        def features() -> object:
             from airflow.sdk.exceptions import AirflowSkipException
 
             from airworthy.config import get_use_case

@@ -21,7 +21,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task
-        def skew(**context: object) -> dict[str, object]:
+        def skew(**context: object) -> object:
             from airworthy.config import get_use_case
             from airworthy.monitoring import skew as skew_stage
             from airworthy_tasks import interval_of, outcomes, report, run_name
@@ -32,7 +32,7 @@ def build(case: UseCase) -> DAG:
             return report(outcome, outcome.reason, outcome.links)
 
         @task(trigger_rule=TriggerRule.ALL_DONE)
-        def monitor(**context: object) -> dict[str, object]:
+        def monitor(**context: object) -> object:
             from airworthy.config import get_use_case
             from airworthy.monitoring import monitor as monitor_stage
             from airworthy_tasks import fail_with, interval_of, outcomes, report, run_name

@@ -26,7 +26,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task(retries=0)
-        def rollback(**context: object) -> dict[str, object]:
+        def rollback(**context: object) -> object:
             from airworthy.config import get_use_case
             from airworthy.delivery import rollback as rollback_stage
             from airworthy_tasks import outcomes, report, run_name

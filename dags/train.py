@@ -29,7 +29,7 @@ def build(case: UseCase) -> DAG:
     ) as dag:
 
         @task
-        def claim(**context: object) -> dict[str, object]:
+        def claim(**context: object) -> object:
             from airflow.sdk.exceptions import AirflowSkipException
 
             from airworthy.config import get_use_case
@@ -46,7 +46,7 @@ def build(case: UseCase) -> DAG:
             return report(order, f"training asked for by {order.words}")
 
         @task(execution_timeout=None)
-        def fit(order: dict[str, object]) -> dict[str, object]:
+        def fit(order: dict[str, object]) -> object:
             from airworthy.config import get_use_case
             from airworthy.training import build_training_set, data_docs_link
             from airworthy.training import fit as fit_candidate

@@ -62,7 +62,11 @@ def link(links: Mapping[str, str]) -> None:
 
 
 def report(record: Record, words: str, links: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Note and link an outcome, and hand the record on as JSON."""
+    """Note and link an outcome, and hand the record on as JSON.
+
+    A task that returns it is annotated with ``object``: of a ``dict`` Airflow would also push every field as an XCom of
+    its own, and a record's field ``note`` would overwrite the note.
+    """
     note(words)
     link(links or {})
     return record.to_json()

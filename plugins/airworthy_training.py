@@ -23,7 +23,7 @@ def judge(case: UseCase) -> Callable[..., Any]:
     """The gate's task: candidate and order in, verdict out."""
 
     @task(task_id="judge")
-    def judge_candidate(candidate: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
+    def judge_candidate(candidate: dict[str, Any], order: dict[str, Any]) -> object:
         from airworthy.config import get_use_case
         from airworthy.evaluation import judge as judge_stage
         from airworthy.evaluation import report_link
@@ -45,7 +45,7 @@ def register(case: UseCase) -> Callable[..., Any]:
     """The registration's task: skipped when the gate refused."""
 
     @task(task_id="register", outlets=[wiring.challenger(case)])
-    def register_challenger(candidate: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+    def register_challenger(candidate: dict[str, Any], verdict: dict[str, Any]) -> object:
         from airflow.sdk.exceptions import AirflowSkipException
 
         from airworthy.config import get_use_case

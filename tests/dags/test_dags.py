@@ -56,6 +56,13 @@ def test_no_task_uses_a_variable_that_partitioned_runs_do_not_have():
             assert name not in text, f"{path.name} uses {name}, which a partitioned run does not have"
 
 
+def test_a_record_is_one_xcom(bag):
+    """Else each field would be an XCom too, and a record's field ``note`` would overwrite the run's note."""
+    split = [f"{d.dag_id}.{t.task_id}" for d in bag.dags.values() for t in d.tasks if getattr(t, "multiple_outputs", 0)]
+    assert split == []
+    assert any(hasattr(t, "multiple_outputs") for d in bag.dags.values() for t in d.tasks)
+
+
 def test_features_catch_up_whatever_became_of_the_intervals(bag):
     """With another rule one skipped (already published) or failed interval would leave the others without features."""
     for family in ("ingest", "arrivals"):

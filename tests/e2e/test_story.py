@@ -131,6 +131,11 @@ def test_the_second_trainings_cause_is_the_monitors(case):
             assert cause["evidence"]
 
 
+def test_the_rollbacks_note_says_what_it_did(played):
+    figures = played.steps["Rollback under load"]["figures"]
+    assert not figures or figures["note"].startswith("rolled back to")
+
+
 def test_what_was_served_is_what_the_clean_tables_give(played):
     figures = played.steps["What monitoring decided"]["figures"]
     assert figures["vectors_recomputed"] >= 1000

@@ -262,7 +262,13 @@ class Demo:
                 else ("refused" if verdict.decision == "refuse" else "not promoted")
             )
             rows.append(
-                [f"{verdict.data_time:%Y-%m-%d}", causes, verdict.model_digest[:12], became, verdict.record["summary"]]
+                [
+                    f"{verdict.data_time:%Y-%m-%d}",
+                    causes,
+                    verdict.model_digest[:12],
+                    became,
+                    brief(verdict.record["summary"]),
+                ]
             )
         self.console.print(
             table("What was trained, and what came of it", ["data time", "cause", "model", "became", "why"], rows)
