@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airworthy.config import UseCase
+from airworthy.errors import DataRejectedError
 from airworthy.features.build import build
 from airworthy.features.catalog import Catalog, CompiledView, catalog
 from airworthy.features.service_name import check_service_name
@@ -50,7 +51,7 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
     Raises:
         ConfigurationError: a table was never created, the features are not registered, a definition fails, or differs
             from what a training set used under the same feature service.
-        DataRejectedError: rows of a view fail their suite: nothing of that range was published.
+        DataRejectedError: rows of a view fail their suite: nothing of its range was published; the other views were.
         SupersededError: a newer claim exists (a builder whose lock was lost): nothing more was published.
     """
     from airworthy.features.publish import publish_online
@@ -63,15 +64,21 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
         rows: dict[str, int] = {}
         waiting: set[str] = set()
         checks: StageChecks | None = None
+        refused: list[DataRejectedError] = []
         for view, plan in plans(use_case, compiled):
             again[view.name] = len(plan.again)
             waiting.update(plan.waiting)
             token = commits.claim(view.table, run) if plan.inputs else 0
             if token and checks is None:
                 checks = StageChecks(use_case, f"features/{view.name}-{token}")
-            built[view.name], rows[view.name] = _build(use_case, view, plan, token, checks) if checks else (0, 0)
+            try:
+                built[view.name], rows[view.name] = _build(use_case, view, plan, token, checks) if checks else (0, 0)
+            except DataRejectedError as error:  # one wrong definition holds no other view up
+                refused.append(error)
         links = checks.keep() if checks else {}
         online = publish_online(use_case)
+    if refused:
+        raise refused[0]
     return CatchUpOutcome(
         use_case=use_case.name, built=built, recomputed=again, rows=rows, online=online,
         waiting=tuple(sorted(waiting)), reason=_reason(built, again, online, waiting), links=links,

@@ -71,6 +71,7 @@ class StageChecks:
     def __init__(self, use_case: UseCase, place: str) -> None:
         self._use_case, self._place = use_case, place
         self._reports: list[ValidationReport] = []
+        self._recorded = 0
 
     def check(
         self,
@@ -105,11 +106,12 @@ class StageChecks:
             )
 
     def keep(self) -> dict[str, str]:
-        """Write the page and the rows; returns the links of the task, none when nothing was validated."""
+        """Write the page, and the rows that are new; returns the links of the task, none when nothing was validated."""
         if not self._reports:
             return {}
         url = write_data_docs(self._use_case.name, self._place, self._reports)
-        record(self._use_case, self._reports, url)
+        record(self._use_case, self._reports[self._recorded :], url)
+        self._recorded = len(self._reports)
         return {"Data Docs": url}
 
 

@@ -64,3 +64,19 @@ def test_rows_outside_of_their_domain_are_not_published_and_the_error_names_the_
     give_suite(monkeypatch, tmp_path, HISTORY, between("jobs_3d", 0, 900))
     catch_up(plant.use_case, run="test")
     assert len(plant.features("history")) > 0
+
+
+def test_a_view_that_fails_its_suite_holds_no_other_up(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    give_suite(monkeypatch, tmp_path, "features/tiny_sensors_reading", between("heat", -500, -400))
+    give_suite(monkeypatch, tmp_path, HISTORY, between("jobs_3d", 0, 900))
+    plant.publish(*DAYS)
+    with pytest.raises(DataRejectedError, match="tiny_sensors_reading"):
+        catch_up(plant.use_case, run="test")
+    assert plant.features("reading") == []
+    assert {row["interval"] for row in plant.features("history")} == set(DAYS)
+    assert sorted((v.table_name.rsplit("_", 1)[1], v.passed) for v in validations()) == [
+        ("history", True),
+        ("reading", False),
+    ]
