@@ -4,7 +4,7 @@ Protocol: the whole year is landed and ingested through the platform's own funct
 feature comes from the feature store's point-in-time join at the prediction time, two hours before scheduled departure,
 bounded by event time and ``available_at``. Train: January to June, with labels known by 1 July. Test: every labelled
 flight predicted from July to December, pooled, and by month. One fit, the use case's own parameters and seed; beside it, in
-the same run, a logistic regression on the same columns. Runs on a PostgreSQL of its own in a temporary folder; about ten minutes
+the same run, a logistic regression on the same columns. Runs on a PostgreSQL of its own in a temporary folder; about eight minutes
 on two cores.
 
     make bench BENCH=quality
