@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,7 +66,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     from airworthy.platform import services
     from airworthy.platform.demo import Demo, Plan
 
-    var, port = tmp_path_factory.mktemp("e2e") / "var", free_block(10)
+    # Not below pytest's own folder: another session of pytest closes that to others, and PostgreSQL is another user.
+    folder, port = Path(tempfile.mkdtemp(prefix="aw-e2e-", dir="/tmp")), free_block(10)
+    var = folder / "var"
     before = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("AIRWORTHY_") and n != "AIRWORTHY_TESTS_COMPLETE"]:
         del os.environ[name]
@@ -92,6 +96,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     finally:
         stop.set()
         services.down()
+        shutil.move(folder, tmp_path_factory.mktemp("e2e"))  # logs and screenshots, for whoever looks into a failure
         os.environ.clear()
         os.environ.update(before)
         get_settings.cache_clear()

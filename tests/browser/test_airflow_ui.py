@@ -54,7 +54,7 @@ def test_the_rollback_form_asks_for_a_reason(page, played):
 
 def test_the_documentation_of_the_prediction_api_loads_nothing_from_elsewhere(page, played):
     asked: list[str] = []
-    tab = page.context.new_page()
+    tab = page.context.browser.new_page()
     tab.on("request", lambda request: asked.append(request.url))
     service = get_settings().service_url
     tab.goto(f"{service}/docs")

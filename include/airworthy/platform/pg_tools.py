@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +80,22 @@ def restore(dsn: str, file: Path) -> None:
     Raises:
         ServiceUnavailableError: the server does not answer, or the dump cannot be used.
     """
-    _run("pg_restore", dsn, "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", str(file))
+    script = file.with_suffix(".sql")
+    _run("pg_restore", dsn, "--no-owner", "--no-privileges", f"--file={script}", str(file))
+    for_any = _without_newer_settings(script)
+    _run("psql", dsn, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--single-transaction", f"--file={for_any}")
+
+
+def _without_newer_settings(script: Path) -> Path:
+    """A copy of a script without the settings of its head that an older server does not know."""
+    copy = script.with_suffix(".any.sql")
+    with script.open("rb") as reading, copy.open("wb") as writing:
+        for line in reading:
+            if line.strip() != b"SET transaction_timeout = 0;":  # since PostgreSQL 17
+                writing.write(line)
+                continue
+            shutil.copyfileobj(reading, writing)  # it stands once, before any data
+    return copy
 
 
 def create_database(dsn: str) -> None:
@@ -127,8 +143,6 @@ def _run(program: str, dsn: str, *arguments: str) -> None:
     names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
     env = {**os.environ, **{names[name]: value for name, value in given.items()}}
     command = [str(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / program), *arguments]
-    if program == "pg_restore":
-        command.append(f"--dbname={given['dbname']}")
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         words = re.sub(r"\s+", " ", done.stderr).strip()[-800:]
