@@ -53,7 +53,7 @@ def remember_to_forget(use_case: str, column: str, digest: str, who: str, remove
 
 def _secret(create: bool) -> bytes:
     settings = get_settings()
-    if settings.forget_key and settings.forget_key.get_secret_value():  # Compose hands on an unset variable as empty
+    if settings.forget_key is not None:
         return settings.forget_key.get_secret_value().encode()
     path = settings.var / "secrets" / "forget.key"
     if create:
