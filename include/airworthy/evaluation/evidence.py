@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airworthy.config import UseCase
-from airworthy.config.use_case import Problem
+from airworthy.config.data_spec import Problem
 from airworthy.errors import DataRejectedError
 from airworthy.evaluation import metrics
 from airworthy.evaluation.metrics import Labels, Metrics, Scores

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
-from airworthy.config.use_case import Gate
+from airworthy.config.gate_spec import Gate
 from airworthy.evaluation.metrics import REQUIRED
 from airworthy.evaluation.records import Evidence, ModelEvidence, SliceEvidence
 from airworthy.records import Check

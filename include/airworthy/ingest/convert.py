@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-from airworthy.config.use_case import Column
+from airworthy.config.data_spec import Column
 from airworthy.errors import MAX_EXAMPLES, CheckFailure
 from airworthy.ingest.schemas import ARROW_TYPES, UTC_TIMESTAMP
 

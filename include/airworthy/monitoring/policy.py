@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from airworthy.config.use_case import Monitoring, Training
+from airworthy.config.operations_spec import Monitoring
+from airworthy.config.training_spec import Training
 from airworthy.records import Record
 
 

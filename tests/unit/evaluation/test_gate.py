@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airworthy.config.use_case import Gate
+from airworthy.config.gate_spec import Gate
 from airworthy.evaluation.gate import decide
 from airworthy.evaluation.metrics import REQUIRED, GainInterval
 from airworthy.evaluation.records import Evidence, ModelEvidence, SliceEvidence

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airworthy.config.use_case import Column
+from airworthy.config.data_spec import Column
 from airworthy.ingest.convert import Converted, from_array, from_texts, from_values
 
 NEW_YORK = "America/New_York"

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airworthy.config.use_case import Monitoring, Training
+from airworthy.config.operations_spec import Monitoring
+from airworthy.config.training_spec import Training
 from airworthy.monitoring.policy import DataFacts, WindowFacts, causes, hold
 
 NOW = datetime(2013, 5, 1, tzinfo=UTC)
