@@ -136,6 +136,24 @@ class TrainingSet(Base):
     use_case: Mapped[str]
     ref: Mapped[dict[str, Any]]
     built_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    removed_at: Mapped[datetime | None]
+
+
+class Candidate(Base):
+    """A fitted model, with all that is needed to make it once more without its files and without MLflow."""
+
+    __tablename__ = "candidate"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str]
+    model_digest: Mapped[str] = mapped_column(index=True)
+    training_set: Mapped[str]
+    run: Mapped[str]
+    recipe: Mapped[dict[str, Any]]
+    revision: Mapped[str]
+    lock: Mapped[str]
+    metrics: Mapped[dict[str, Any]]
+    predictions: Mapped[dict[str, Any]]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
 
 class VerdictRow(Base):
@@ -155,7 +173,7 @@ class VerdictRow(Base):
 
 
 class ReleaseRow(Base):
-    """A release and its state: ``challenger | champion | retired | refused``."""
+    """A release and its state: ``challenger | champion | retired | refused | removed``."""
 
     __tablename__ = "release"
     digest: Mapped[str] = mapped_column(primary_key=True)

@@ -8,6 +8,7 @@ import logging
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from airworthy.ledger.models import RetrainingRequest
 from airworthy.records import CandidateRef, TrainingSetRef
 from airworthy.training import model_files, tracking
 from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
+from airworthy.training.candidates import record_candidate
 from airworthy.training.encoder import Encoder
 from airworthy.training.folders import read_folder, sha256
 from airworthy.training.scorer import check_parity, compile_scorer
@@ -86,7 +88,7 @@ def fit(
             return done
         run_id = mlflow_run.info.run_id if mlflow_run else _start(mlflow, experiment, use_case, ref, run, recipe, key)
         try:
-            return _fit(mlflow, run_id, use_case, ref, recipe)
+            return _fit(mlflow, run_id, use_case, ref, run, recipe)
         except Exception:
             mlflow.set_terminated(run_id, "FAILED")
             raise
@@ -121,9 +123,54 @@ def _label_note(share: float) -> str:
 
 
 def _fit(
-    mlflow: MlflowClient, run_id: str, use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]
+    mlflow: MlflowClient, run_id: str, use_case: UseCase, ref: TrainingSetRef, run: str, recipe: dict[str, Any]
 ) -> CandidateRef:
-    train = part(read_training_set(ref), "train")
+    built = build_model(use_case, ref, recipe, part(read_training_set(ref), "train"), model_files.models_url())
+    for name, value in {**built.metrics, "fit_seconds": built.seconds}.items():
+        mlflow.log_metric(run_id, name, value)
+    digest, folder = built.digest, built.folder
+    _upload(mlflow, run_id, folder, digest)
+    candidate = _candidate(use_case, ref, recipe, run_id, digest, folder)
+    # Before the run is marked as finished: a retry finds finished runs and would never write it.
+    record_candidate(
+        candidate, run=run, recipe=recipe, revision=tracking.revision(), lock=lock_digest(),
+        metrics=built.metrics, probabilities=built.probabilities,
+    )  # fmt: skip
+    mlflow.set_tag(run_id, DIGEST_TAG, digest)
+    mlflow.set_terminated(run_id, "FINISHED")
+    log.info("%s: candidate %s in %.1f s, MLflow run %s", use_case.name, digest[:12], built.seconds, run_id)
+    return candidate
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A fitted model in its folder.
+
+    Attributes:
+        digest, folder: Its files.
+        metrics: On the training part.
+        probabilities: Its predictions for the training part, float64 [rows].
+        seconds: That the fit took.
+    """
+
+    digest: str
+    folder: str
+    metrics: dict[str, float]
+    probabilities: np.ndarray
+    seconds: float
+
+
+def build_model(
+    use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any], train: pa.Table, root_url: str
+) -> BuiltModel:
+    """Fit by a recipe and write the model's files: the same rows and recipe give the same digest.
+
+    Args:
+        use_case, ref: What it is for, and the training set that ``train`` is the training part of.
+        recipe: Algorithm, parameters, seed, share of flipped labels.
+        train: The training part.
+        root_url: Where model folders are.
+    """
     labels = np.asarray(train[LABEL].to_numpy(zero_copy_only=False), dtype=bool)
     labels = flipped(labels, recipe["flip_labels"], recipe["seed"])
     started = time.perf_counter()
@@ -136,7 +183,7 @@ def _fit(
     with limited_threads():
         probabilities = estimator.predict_proba(matrix)[:, 1]
     digest, folder = model_files.write_model(
-        model_files.models_url(),
+        root_url,
         estimator=estimator,
         encoder=encoder,
         schema=model_files.ModelSchema(
@@ -148,13 +195,7 @@ def _fit(
         golden=model_files.golden_features(train, ref.columns),
         card=_card(use_case, ref, recipe),
     )
-    for name, value in {**_metrics(labels, probabilities), "fit_seconds": seconds}.items():
-        mlflow.log_metric(run_id, name, value)
-    _upload(mlflow, run_id, folder, digest)
-    mlflow.set_tag(run_id, DIGEST_TAG, digest)
-    mlflow.set_terminated(run_id, "FINISHED")
-    log.info("%s: candidate %s in %.1f s, MLflow run %s", use_case.name, digest[:12], seconds, run_id)
-    return _candidate(use_case, ref, recipe, run_id, digest, folder)
+    return BuiltModel(digest, folder, _metrics(labels, probabilities), probabilities, seconds)
 
 
 def fit_estimator(
@@ -253,7 +294,7 @@ def _start(
         "airworthy.data_versions": json.dumps(ref.data_versions, sort_keys=True),
         "airworthy.data_time": ref.data_time.isoformat(),
         "airworthy.causes": _causes(use_case, run),
-        "airworthy.lock": _lock_digest(),
+        "airworthy.lock": lock_digest(),
         "airworthy.revision": tracking.revision(),
         "airworthy.label_note": _label_note(recipe["flip_labels"]) or "none",
         "mlflow.user": get_settings().who,
@@ -287,7 +328,8 @@ def _causes(use_case: UseCase, run: str) -> str:
     return ", ".join(sorted(set(causes))) or "on_demand"
 
 
-def _lock_digest() -> str:
+def lock_digest() -> str:
+    """Digest of the lock file: what was installed."""
     lock = get_settings().lock_file
     return sha256(lock.read_bytes()) if lock.is_file() else "no lock file"
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MAX_TEXT = 500
+DIRTY = "-dirty"
+# What a training depends on; a changed document does not make its revision another.
+CODE = ("include", "great_expectations", "pyproject.toml", "uv.lock")
 
 
 def client() -> MlflowClient:
@@ -81,15 +84,17 @@ def clip(value: object) -> str:
 
 
 def revision() -> str:
-    """The code's git revision; ``unknown`` where the code is not a checkout."""
+    """The code's git revision, with ``-dirty`` behind it when files that matter differ; ``unknown`` without a checkout."""
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(PROJECT_ROOT), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        head = _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=normal", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return f"{head}{DIRTY}" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(
+        ["git", "-C", str(PROJECT_ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+    )
     return answer.stdout.strip()

@@ -181,3 +181,26 @@ def test_no_tracking_server_is_said_in_time(tiny: UseCase, training_set: Make, m
 
     with pytest.raises(ServiceUnavailableError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
         fit(tiny, ref, run="train__1")
+
+
+def test_the_ledger_keeps_what_a_rebuild_needs(tiny: UseCase, training_set: Make) -> None:
+    from airworthy.training.candidates import find_candidate, fingerprint
+
+    ref = training_set()
+    candidate = fit(tiny, ref, run="train__1", parameters={"C": 0.5})
+    kept = find_candidate(candidate.model_digest, candidate.run_id)
+
+    assert kept is not None
+    assert (kept.run, kept.training_set, kept.use_case) == ("train__1", ref.digest, tiny.name)
+    assert kept.recipe["parameters"] == {"C": 0.5}
+    assert kept.revision == tracking.revision()
+    run = tracking.client().get_run(candidate.run_id)
+    assert kept.lock == run.data.tags["airworthy.lock"]
+    assert kept.metrics == {name: run.data.metrics[name] for name in kept.metrics}
+    # Its predictions are those of the estimator in its files.
+    rows = part(read_training_set(ref), "train")
+    model = model_files.load(candidate.folder, candidate.model_digest)
+    estimator = model_files.load_estimator(candidate.folder, candidate.model_digest)
+    again = estimator.predict_proba(model.encoder.transform(rows))[:, 1]
+    assert kept.predictions == fingerprint(again)
+    assert (kept.predictions["rows"], len(kept.predictions["sample"])) == (800, 200)

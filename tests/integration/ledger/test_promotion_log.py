@@ -1,0 +1,122 @@
+"""The promotion log: one winner of each generation, a linear history that nobody can rewrite."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from airworthy.config import Settings
+from airworthy.errors import StaleVerdictError
+from airworthy.ledger import promotions
+from airworthy.ledger.database import transaction
+from airworthy.records import Release
+
+TIME = datetime(2024, 2, 1, tzinfo=UTC)
+CASE = "race"
+
+
+def release(number: int) -> Release:
+    made = Release(
+        use_case=CASE, digest=f"{number:064x}", model_digest=f"{number + 1000:064x}", version=number,
+        verdict_id=f"v{number}", champion_digest=None, run_id="run",
+    )  # fmt: skip
+    promotions.record_release(made)
+    return made
+
+
+def promote(digest: str, expected: str | None, action: str = "promote") -> promotions.Champion:
+    return promotions.promote(
+        CASE, digest, expected=expected, action=action, verdict_id=None, who="test", why="test", data_time=TIME
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(platform_env: Settings, seed: int) -> None:
+    # Given eight releases and eight promoters, each of which decides on the champion that it saw and then dawdles.
+    made = [release(n).digest for n in range(8)]
+    wins: list[tuple[int, str | None, str]] = []
+    stale: Counter[int] = Counter()
+    start = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        rng = random.Random(seed * 100 + number)
+        for _ in range(6):
+            start.wait()
+            seen = promotions.champion(CASE)
+            time.sleep(rng.random() * 0.01)
+            choice = rng.choice([d for d in made if seen is None or d != seen.digest])
+            action = rng.choice(["promote", "rollback"])
+            try:
+                won = promote(choice, seen.digest if seen else None, action)
+                wins.append((won.generation, seen.digest if seen else None, won.digest))
+            except StaleVerdictError:
+                stale[number] += 1
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    # Then the log is exactly what the winners were told, without a gap or a fork, and the rest were told to judge again.
+    log = promotions.promotion_log(CASE)
+    assert [row.generation for row in log] == list(range(1, len(log) + 1))
+    assert log[0].from_digest is None
+    assert all(after.from_digest == before.to_digest for before, after in pairwise(log))
+    assert sorted(wins) == [(row.generation, row.from_digest, row.to_digest) for row in log]
+    assert len(log) + sum(stale.values()) == 8 * 6
+    assert 6 <= len(log) < 8 * 6
+    assert [r.digest for r in promotions.releases(CASE, "champion")] == [log[-1].to_digest]
+
+
+def test_a_verdict_about_an_earlier_champion_is_stale(platform_env: Settings) -> None:
+    first, second, third = (release(n).digest for n in range(3))
+    promote(first, None)
+    promote(second, first)
+    for expected in (None, first, third):
+        with pytest.raises(StaleVerdictError, match="the champion of race is"):
+            promote(third, expected)
+    assert promotions.champion(CASE) == promotions.Champion(second, 2)
+
+
+FORBIDDEN = {
+    "changed": "UPDATE promotion SET who = 'nobody'",
+    "deleted": "DELETE FROM promotion WHERE generation = 2",
+    "emptied": "TRUNCATE promotion",
+}
+INSERT = (
+    "INSERT INTO promotion (use_case, generation, action, from_digest, to_digest, who, why, data_time) "
+    "VALUES ('race', {generation}, 'promote', {origin}, 'x', 'somebody', 'by hand', now())"
+)
+
+
+@pytest.mark.parametrize("statement", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_nobody_rewrites_history(platform_env: Settings, statement: str) -> None:
+    first, second = (release(n).digest for n in range(2))
+    promote(first, None)
+    promote(second, first)
+    before = [(r.generation, r.who, r.to_digest) for r in promotions.promotion_log(CASE)]
+
+    with pytest.raises(DBAPIError, match="append-only"), transaction() as session:
+        session.execute(text(statement))
+
+    assert [(r.generation, r.who, r.to_digest) for r in promotions.promotion_log(CASE)] == before
+
+
+def test_a_row_written_by_hand_must_follow_the_log(platform_env: Settings) -> None:
+    first = release(0).digest
+    promote(first, None)
+    for generation, origin in ((3, f"'{first}'"), (2, "NULL"), (2, "'another'")):
+        with pytest.raises(DBAPIError, match="does not follow"), transaction() as session:
+            session.execute(text(INSERT.format(generation=generation, origin=origin)))
+    with transaction() as session:
+        session.execute(text(INSERT.format(generation=2, origin=f"'{first}'")))
+    assert len(promotions.promotion_log(CASE)) == 2
