@@ -142,7 +142,7 @@ class TrainingSetRef(Record):
         data_versions: Delta version of each table read.
         feature_service: Feast feature service.
         feature_digest: Digest of the feature definitions.
-        view_digests: Digest of each feature view's definition, by its name.
+        view_digests: Digest of each feature view's definition by its name, and of the request features as ``request``.
         columns: Model inputs in order, name to type.
         train_rows, holdout_rows: Rows in each part.
         train_start, train_end, holdout_start, holdout_end: Bounds by prediction time, UTC, half-open.
@@ -301,6 +301,7 @@ class SkewOutcome(Record):
         predictions: Vectors in the prediction log.
         vectors: Vectors that were recomputed and compared.
         left_out: Vectors that cannot be recomputed: their day's observations are not published.
+        other_definitions: Vectors that were served with other feature definitions than the present ones: not compared.
         not_logged: Features that no compared vector has: the definitions changed since.
         tolerance: Relative and absolute, of floating-point numbers; everything else must be equal.
         mismatches: Features that differ, worst first.
@@ -312,6 +313,7 @@ class SkewOutcome(Record):
     predictions: int
     vectors: int
     left_out: int
+    other_definitions: int = 0
     tolerance: float
     not_logged: tuple[str, ...] = ()
     mismatches: tuple[FeatureSkew, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from airworthy import registry
+from airworthy import features, registry
 from airworthy.config import UseCase
 from airworthy.delivery.deliver import reconcile_aliases, wait_for_workers
 from airworthy.errors import AirworthyError, NoChampionError, ServiceUnavailableError
@@ -81,7 +81,8 @@ def rollback(use_case: UseCase, *, to: str | None = None, who: str, why: str) ->
 
     Raises:
         NoChampionError: nothing was ever promoted.
-        RollbackError: nothing to go back to, or ``to`` fits none or several; the message names the choices.
+        RollbackError: nothing to go back to, or ``to`` fits none or several, or the release was trained on other feature
+            definitions than those deployed; the message names the choices.
         ReleaseError: the release does not load; nothing was changed.
         StaleVerdictError: the champion changed meanwhile; nothing was changed.
         ServiceUnavailableError: the log is switched, but some worker did not follow in time.
@@ -93,7 +94,16 @@ def rollback(use_case: UseCase, *, to: str | None = None, who: str, why: str) ->
             f"{use_case.name} has no champion", next_step="deliver a release first: there is nothing to roll back from"
         )
     choice = _choose(use_case, to)
-    registry.load(choice.digest)
+    model = registry.load(choice.digest)
+    words = features.unlike(
+        use_case, model.schema.feature_digest, model.schema.view_digests, features.published_definitions(use_case)
+    )
+    if words:
+        raise RollbackError(
+            f"release {choice.digest[:12]} was trained on other feature definitions than those that are deployed: "
+            + ", ".join(words[:5]),
+            next_step="take the change of features.py back first, or choose a release of the present definitions",
+        )
     champion = promotions.promote(
         use_case.name, choice.digest, expected=current.digest, action="rollback", verdict_id=None, who=who, why=why,
         data_time=data_now(use_case),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         views,
     )
     from airworthy.features.catchup import catch_up
+    from airworthy.features.definitions_match import published_definitions, unlike
     from airworthy.features.feast_repo import apply, close, repo_config, store
     from airworthy.features.history import data_versions, historical
     from airworthy.features.online import FeatureVector, OnlineFeatures
@@ -41,11 +42,13 @@ __all__ = [
     "historical",
     "masks",
     "publish_online",
+    "published_definitions",
     "push",
     "recompute",
     "repo_config",
     "store",
     "table_schemas",
+    "unlike",
     "view_digests",
     "views",
 ]
@@ -64,11 +67,13 @@ _HOME = {
     "historical": "history",
     "masks": "catalog",
     "publish_online": "publish",
+    "published_definitions": "definitions_match",
     "push": "pushing",
     "recompute": "recomputing",
     "repo_config": "feast_repo",
     "store": "feast_repo",
     "table_schemas": "catalog",
+    "unlike": "definitions_match",
     "view_digests": "catalog",
     "views": "catalog",
 }

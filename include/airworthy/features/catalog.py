@@ -91,6 +91,7 @@ class Catalog:
         request: Columns that the request features are computed from (the request and the prediction's time) to type.
         request_features: Request feature to type, in order.
         request_sql: DuckDB SQL over the relation ``request``, which also has the row's number as ``__row``.
+        request_digest: Digest of the request features' definition.
         digest: Digest of every definition.
         masks: What is shown instead of the values of model inputs that are made from tagged columns.
     """
@@ -99,6 +100,7 @@ class Catalog:
     request: dict[str, str]
     request_features: dict[str, str]
     request_sql: str
+    request_digest: str
     digest: str
     masks: dict[str, str] = field(default_factory=dict)
 
@@ -106,6 +108,11 @@ class Catalog:
     def columns(self) -> dict[str, str]:
         """The model's inputs in order, name to type."""
         return {**self.request_features, **{n: t for v in self.views for n, t in v.features.items()}}
+
+    @property
+    def view_digests(self) -> dict[str, str]:
+        """Digest of each view's definition by its name, and of the request features under ``request``."""
+        return {**{view.name: view.definition for view in self.views}, REQUEST: self.request_digest}
 
     @property
     def request_schema(self) -> pa.Schema:
@@ -166,7 +173,7 @@ def _compile(use_case: UseCase) -> Catalog:
     _refuse_duplicates("feature", [*features, *(n for v in compiled for n in v.features)], use_case)
     digest = _digest([[v.name, v.definition] for v in compiled], features, request_digest)
     masks |= {name: mask for view in compiled for name, mask in view.masks.items() if name in view.features}
-    return Catalog(compiled, dict(request), features, sql, digest, masks)
+    return Catalog(compiled, dict(request), features, sql, _digest(features, request_digest), digest, masks)
 
 
 def _check_view(use_case: UseCase, view: FeatureView) -> None:
@@ -323,8 +330,8 @@ def masks(use_case: UseCase) -> dict[str, str]:
 
 
 def view_digests(use_case: UseCase) -> dict[str, str]:
-    """Digest of each feature view's definition, by the view's name: what a training set records."""
-    return {view.name: view.definition for view in catalog(use_case).views}
+    """Digest of each feature view's definition, by the view's name, and of the request features: what a training set records."""
+    return catalog(use_case).view_digests
 
 
 def duplicates(catalogs: Iterable[Catalog]) -> list[tuple[str, ...]]:

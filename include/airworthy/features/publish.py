@@ -65,13 +65,20 @@ def _publish(use_case: UseCase, view: CompiledView, now: datetime, everything: b
     known = pc.less_equal(rows[AVAILABLE_AT], pa.scalar(now, INSTANT))
     held = {changed[key] for key in pc.unique(rows.filter(pc.invert(known))[INTERVAL]).to_pylist()}
     newest = newest_rows(view, rows.filter(known))
+    # Before the values: a model that was trained on another definition must not see the first of them.
+    _define(view)
     write(use_case, view, newest)
     # Commits from the first one with a row that was held back are looked at again.
     done = min(held) - 1 if held else max(changed.values())
     with transaction() as ledger:
         finished = [key for key, commit in committed.items() if commit.id not in held]
         event_time = Interval.of(max(finished)).end if finished else Interval.of(min(committed)).start
-        ledger.merge(OnlineWatermark(view=view.name, inputs=str(done), event_time=event_time, updated_at=func.now()))
+        ledger.merge(
+            OnlineWatermark(
+                view=view.name, inputs=str(done), definition=view.definition, event_time=event_time,
+                updated_at=func.now(),
+            )
+        )  # fmt: skip
     return newest.num_rows
 
 
@@ -116,6 +123,13 @@ def entity_key(view: CompiledView, row: Mapping[str, Any]) -> EntityKey:
 
 def _proto(value: Any, kind: str) -> Value:
     return Value() if value is None else Value(**{_FIELDS[kind]: value})
+
+
+def _define(view: CompiledView) -> None:
+    with transaction() as ledger:
+        row = ledger.get(OnlineWatermark, view.name)
+        if row is not None:
+            row.definition = view.definition
 
 
 def _watermark(view: str) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.features.catalog import Catalog, catalog
+from airworthy.features.definitions_match import differences
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet
 
@@ -41,11 +42,8 @@ def check_service_name(use_case: UseCase) -> None:
 
 
 def _changed(compiled: Catalog, before: dict[str, str]) -> str:
-    now = {view.name: view.definition for view in compiled.views}
-    words = [f"{name} is new" for name in now if name not in before]
-    words += [f"{name} is gone" for name in before if name not in now]
-    words += [f"{name} changed" for name in now if name in before and before[name] != now[name]]
-    return ", ".join(sorted(words)) or "the request features changed"
+    new = [f"{view.name} is new" for view in compiled.views if view.name not in before]
+    return ", ".join(sorted(new + differences(compiled.view_digests, before))) or "the request features changed"
 
 
 def _next(use_case: UseCase, name: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from airworthy.config import get_settings
@@ -40,10 +40,18 @@ def url(table: str) -> str:
 
 
 def create(table: str, schema: pa.Schema) -> None:
-    """Create a table, empty, if it is not there. For migrations only: two stages that create one both "win"."""
-    if DeltaTable.is_deltatable(url(table), storage_options=storage_options(url(table))):
-        return
+    """Create a table, empty, if it is not there; add columns that it lacks, null in the rows that are there.
+
+    For migrations only: two stages that create one both "win".
+    """
     full = schema if INTERVAL in schema.names else schema.append(pa.field(INTERVAL, pa.string(), nullable=False))
+    if DeltaTable.is_deltatable(url(table), storage_options=storage_options(url(table))):
+        handle = open_table(table)
+        known = set(pa.schema(handle.schema().to_arrow()).names)
+        lacking = pa.schema([field for field in full if field.name not in known and field.nullable])
+        if lacking.names:
+            handle.alter.add_columns(Schema.from_arrow(lacking).fields)
+        return
     DeltaTable.create(
         url(table), full, partition_by=[INTERVAL], mode="ignore", storage_options=storage_options(url(table)),
         configuration={"delta.logRetentionDuration": "interval 3650 days"},

@@ -103,11 +103,12 @@ class QuarantineRelease(Base):
 
 
 class OnlineWatermark(Base):
-    """Newest interval of a feature view whose values were published online."""
+    """Newest interval of a feature view whose values were published online, and the definition that they are made by."""
 
     __tablename__ = "online_watermark"
     view: Mapped[str] = mapped_column(primary_key=True)
     inputs: Mapped[str]
+    definition: Mapped[str | None]
     event_time: Mapped[datetime]
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 

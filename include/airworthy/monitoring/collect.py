@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
         ("use_case", pa.string()),
         ("release", pa.string()),
         ("model_digest", pa.string()),
+        ("feature_service", pa.string()),
+        ("feature_digest", pa.string()),
         ("generation", pa.int64()),
         ("probability", pa.float64()),
         ("decision", pa.bool_()),
@@ -51,6 +53,7 @@ SCHEMA = pa.schema(
     ]
 )
 AS_JSON = ("id", "request", "features")
+LATER = ("feature_service", "feature_digest")  # frames of older services lack them
 AS_TIME = ("at", "prediction_time")
 # Of one commit: bounds the memory of a collection after a long pause.
 MAX_ROWS = 100_000
@@ -137,7 +140,9 @@ def _rows_of(path: Path, name: str, start: int) -> Iterator[tuple[dict[str, Any]
     offset = start
     for record, end in spool.read(path, start):
         try:
-            row = {n: record[n] for n in SCHEMA.names if not n.startswith("spool_")}
+            row: dict[str, Any] = {
+                n: record.get(n) if n in LATER else record[n] for n in SCHEMA.names if not n.startswith("spool_")
+            }
             row |= {n: json.dumps(row[n], separators=(",", ":")) for n in AS_JSON}
             row |= {n: utc(datetime.fromisoformat(row[n])) for n in AS_TIME}
         except (KeyError, TypeError, ValueError, AirworthyError) as error:

@@ -54,13 +54,15 @@ def skew(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -> S
     collect(use_case)
     first = last_day.shift(1 - days)
     served = predictions(use_case, first, last_day)
-    usable = _recomputable(use_case, served)
-    sample = _spread(usable)
     definitions = catalog(use_case)
+    same = served.filter(pc.fill_null(pc.equal(served["feature_digest"], definitions.digest), False))
+    usable = _recomputable(use_case, same)
+    sample = _spread(usable)
     not_logged, mismatches = _compare(use_case, definitions, sample) if sample.num_rows else ((), ())
     outcome = SkewOutcome(
         use_case=use_case.name, window_start=first.start, window_end=last_day.end, predictions=served.num_rows,
-        vectors=sample.num_rows, left_out=served.num_rows - usable.num_rows, tolerance=TOLERANCE,
+        vectors=sample.num_rows, left_out=same.num_rows - usable.num_rows,
+        other_definitions=served.num_rows - same.num_rows, tolerance=TOLERANCE,
         not_logged=not_logged, mismatches=mismatches,
     )  # fmt: skip
     outcome = outcome.model_copy(update={"reason": _reason(outcome)})
@@ -153,13 +155,21 @@ def _show(value: Any, mask: str | None) -> str:
 
 
 def _reason(outcome: SkewOutcome) -> str:
+    left_out = [
+        f"{count:,} left out: {why}"
+        for count, why in (
+            (outcome.left_out, "their observations are not published"),
+            (outcome.other_definitions, "served with other feature definitions than the present ones"),
+        )
+        if count
+    ]
     if not outcome.vectors:
-        return "no skew measured: no vector that can be recomputed"
-    whole = outcome.vectors + outcome.left_out == outcome.predictions
+        return f"no skew measured: no vector that can be recomputed{'; ' if left_out else ''}{'; '.join(left_out)}"
+    whole = outcome.vectors + outcome.left_out + outcome.other_definitions == outcome.predictions
     count = f"all {outcome.vectors:,}" if whole else f"{outcome.vectors:,} of {outcome.predictions:,}"
     words = f"{count} served vectors recomputed"
-    if outcome.left_out:
-        words += f" ({outcome.left_out:,} left out: their observations are not published)"
+    if left_out:
+        words += f" ({'; '.join(left_out)})"
     if outcome.not_logged:
         words += f"; not in the log: {', '.join(outcome.not_logged[:SHOWN])}"
     if not outcome.mismatches:

@@ -23,6 +23,7 @@ from airworthy.training.model_files import LoadedModel
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 1.0
+DEFINITIONS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -56,18 +57,23 @@ class ChampionKeeper:
         use_case: The use case.
         cache: The last good release on local disk.
         warm: Tries a loaded model before it serves; an exception refuses it.
+        unfit: Says why the deployed features must not be fed to a model; None when they may be.
         stage: Serve this release and never look at the promotion log: the staging check of a delivery.
     """
 
     def __init__(
-        self, use_case: UseCase, cache: ReleaseCache, warm: Callable[[LoadedModel], None], *, stage: str | None = None
-    ) -> None:
+        self, use_case: UseCase, cache: ReleaseCache, warm: Callable[[LoadedModel], None],
+        unfit: Callable[[LoadedModel], str | None] = lambda _: None, *, stage: str | None = None,
+    ) -> None:  # fmt: skip
         self.use_case = use_case
         self.serving: Serving | None = None
         self.error: str | None = None
+        self.unfit: str | None = None
         self.ledger_away = False
         self._cache = cache
         self._warm = warm
+        self._is_unfit = unfit
+        self._looked = 0.0
         self._stage = stage
         self._refused: tuple[promotions.Champion, float] | None = None
         self._moment: datetime | None = None
@@ -110,6 +116,7 @@ class ChampionKeeper:
             self._stop.wait(POLL_SECONDS)
 
     def _step(self) -> None:
+        self._look_at_definitions()
         target = self._target()
         if target is None or self._serves(target) or self._refused_lately(target):
             return
@@ -121,11 +128,21 @@ class ChampionKeeper:
             self._refused = (target, time.monotonic())
             self.error = f"release {target.digest[:12]} (generation {target.generation}) cannot serve: {_words(error)}"
         else:
-            self.serving = serving
+            self.serving, self.unfit = serving, None
             self.error, self._refused = None, None
             log.info("%s serves %s, generation %s", self.use_case.name, serving.version, serving.generation)
             self._remember(serving)
         self._changed.set()
+
+    def _look_at_definitions(self) -> None:
+        """Features may be defined anew, and their values published, while this process runs."""
+        if self.serving is None or time.monotonic() - self._looked < DEFINITIONS_SECONDS:
+            return
+        self._looked = time.monotonic()
+        unfit = self._is_unfit(self.serving.model)
+        if unfit and unfit != self.unfit:
+            log.error("%s", unfit)
+        self.unfit = unfit
 
     def _target(self) -> promotions.Champion | None:
         if self._stage is not None:
@@ -154,6 +171,8 @@ class ChampionKeeper:
         if present is not None and present.digest == target.digest:
             return Serving(present.model, target.digest, target.generation)
         model = self._cache.load(target.digest)
+        if unfit := self._is_unfit(model):
+            raise ReleaseError(unfit, next_step="deliver a model that was trained on the present definitions")
         self._warm(model)
         return Serving(model, target.digest, target.generation)
 
@@ -167,7 +186,7 @@ class ChampionKeeper:
     def _heartbeat(self) -> None:
         settings = get_settings()
         while not self._stop.is_set():
-            serving, error = self.serving, self.error
+            serving, error = self.serving, self.error or self.unfit
             try:
                 promotions.report_worker(
                     settings.service_instance, os.getpid(), self.use_case.name, serving.generation if serving else 0,

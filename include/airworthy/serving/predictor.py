@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 
+from airworthy import features
 from airworthy.config import Settings, UseCase
 from airworthy.errors import AirworthyError, DataRejectedError, NoChampionError, ServiceUnavailableError
 from airworthy.features import FeatureVector, OnlineFeatures
@@ -39,10 +41,12 @@ class Predictor:
         self.use_case = use_case
         self.staged = stage is not None
         cache = ReleaseCache(settings.var / "serving_cache", use_case.name)
-        self.keeper = ChampionKeeper(use_case, cache, self._warm, stage=stage)
+        self.keeper = ChampionKeeper(use_case, cache, self._warm, self._unfit, stage=stage)
         self._spool = Spool(settings.spool, use_case.name, settings.service_instance)
         self._threshold = use_case.problem.threshold
+        self._definitions = features.feature_digest(use_case)
         self._features: OnlineFeatures | None = None
+        self._published: dict[str, str] = {}
         self._features_lock = threading.Lock()
 
     def start(self) -> None:
@@ -78,8 +82,15 @@ class Predictor:
         return answers
 
     def serving(self) -> Serving:
-        """What answers now. Raises NoChampionError with the reason when nothing does."""
-        serving = self.keeper.serving
+        """What answers now.
+
+        Raises:
+            NoChampionError: nothing does; the reason is in it.
+            ServiceUnavailableError: the champion was trained on other feature definitions than those deployed.
+        """
+        serving, unfit = self.keeper.serving, self.keeper.unfit
+        if serving is not None and unfit:
+            raise ServiceUnavailableError(unfit, next_step=self._next_step())
         if serving is None:
             what = f"{self.use_case.name} has no champion: {self.why_not()}"
             raise NoChampionError(what, next_step=self._next_step())
@@ -118,6 +129,8 @@ class Predictor:
             "features": {name: plain(value) for name, value in vector.values.items()},
             "probability": answer.probability,
             "decision": answer.decision,
+            "feature_service": self.use_case.training.feature_service,
+            "feature_digest": self._definitions,
             "model_digest": serving.model.model_digest,
             "release": serving.digest,
             "generation": serving.generation,
@@ -145,6 +158,21 @@ class Predictor:
             if self._features is None:
                 self._features = OnlineFeatures(self.use_case)
             return self._features
+
+    def _unfit(self, model: LoadedModel) -> str | None:
+        """Why a model must not be fed with the features that are deployed; None when it may be."""
+        try:
+            self._published = features.published_definitions(self.use_case)
+        except SQLAlchemyError:  # what was seen last counts while the ledger is away
+            log.debug("the ledger does not tell the definitions of the online values of %s", self.use_case.name)
+        schema = model.schema
+        words = features.unlike(self.use_case, schema.feature_digest, schema.view_digests, self._published)
+        if not words:
+            return None
+        return (
+            f"release {model.digest[:12]} of {self.use_case.name} was trained by {schema.feature_service} on other feature "
+            f"definitions than those that are deployed: {', '.join(words[:5])}"
+        )
 
     def _warm(self, model: LoadedModel) -> None:
         example = request_model(self.use_case).model_validate(sample(self.use_case))

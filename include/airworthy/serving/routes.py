@@ -77,9 +77,9 @@ def readiness(predictor: Predictor) -> dict[str, Any]:
     """Whether a use case can answer, what it answers with, and what is wrong."""
     keeper = predictor.keeper
     serving = keeper.serving
-    reason = predictor.why_not() if serving is None else keeper.error
+    reason = predictor.why_not() if serving is None else keeper.unfit or keeper.error
     return {
-        "ready": serving is not None,
+        "ready": serving is not None and keeper.unfit is None,
         "version": serving.version if serving else None,
         "generation": serving.generation if serving else None,
         "ledger": "away" if keeper.ledger_away else "answers",

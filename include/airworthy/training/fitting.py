@@ -190,6 +190,7 @@ def build_model(
             use_case=use_case.name,
             feature_service=ref.feature_service,
             feature_digest=ref.feature_digest,
+            view_digests=ref.view_digests,
             columns=ref.columns,
         ),
         golden=model_files.golden_features(train, ref.columns),

@@ -51,11 +51,13 @@ class ModelSchema(Record):
     Attributes:
         columns: Model inputs in order, name to Ibis type.
         feature_digest: Digest of the feature definitions that it was trained on.
+        view_digests: The same for each feature view, and for the request features under ``request``.
     """
 
     use_case: str
     feature_service: str
     feature_digest: str
+    view_digests: dict[str, str] = {}  # noqa: RUF012 - a frozen record
     columns: dict[str, str]
 
 

@@ -101,3 +101,13 @@ def test_digits_that_fit_several_releases_are_refused(orders: UseCase) -> None:
     common = max(firsts, key=firsts.count)
     with pytest.raises(RollbackError, match="more digits"):
         rollback(orders, to=common, who="op", why="?")
+
+
+def test_a_release_of_other_feature_definitions_is_no_way_back(orders: UseCase) -> None:
+    first = release(orders, seed=1, definitions={"tiny_orders_customer": "another"})
+    second = release(orders, seed=2)
+    promote(orders, first)
+    promote(orders, second, expected=first.digest)
+    with pytest.raises(RollbackError, match=r"other feature definitions .*: tiny_orders_customer changed"):
+        rollback(orders, who="op", why="?")
+    assert promotions.champion(orders.name) == promotions.Champion(second.digest, 2)

@@ -158,3 +158,27 @@ def test_a_frame_that_is_no_prediction_is_named(world):
     with pytest.raises(DataRejectedError, match=r"(?s)spool file .* at byte 0.*probability"):
         collect(world.use_case)
     assert logged(world) == []
+
+
+def test_a_log_of_the_time_before_definitions_were_logged_gets_the_columns(world):
+    import shutil
+
+    import pyarrow as pa
+
+    from airworthy import monitoring
+
+    # Given a log as an older platform made it, with a row, and frames of an older service.
+    table = log_table(world.use_case)
+    shutil.rmtree(tables.url(table))
+    new = monitoring.table_schemas(world.use_case)[table]
+    tables.create(table, pa.schema([f for f in new if f.name not in ("feature_service", "feature_digest")]))
+    world.predict(DAY, 2)
+    # When it is migrated.
+    tables.create(table, new)
+    tables.create(table, new)
+    # Then both kinds of frames are collected, and the old ones tell nothing of their definitions.
+    (record,) = world.records(DAY, 1)
+    world.spool.append([{**record, "feature_service": "tiny_orders_v1", "feature_digest": "d" * 64}])
+    assert collect(world.use_case) == 3
+    rows = tables.read(table)
+    assert sorted(str(digest) for digest in rows["feature_digest"].to_pylist()) == ["None", "None", "d" * 64]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_sensors import features as definitions
 from tiny_sensors import world as plant_world
 from tiny_sensors.plant import Plant, plant
 
@@ -93,8 +95,11 @@ def an_hour_behind(hour: int) -> Rows:
 
 def record(plant: Plant, request: dict[str, Any], vector: Any, moment: datetime) -> dict[str, Any]:
     """What the prediction service writes into its log."""
+    from airworthy.features import feature_digest
+
     return {
-        "prediction_id": uuid.uuid4().hex, "use_case": plant.use_case.name, "at": "2026-01-01T00:00:00+00:00",
+        "prediction_id": uuid.uuid4().hex, "use_case": plant.use_case.name, "feature_service": "tiny_sensors_v1",
+        "feature_digest": feature_digest(plant.use_case), "at": "2026-01-01T00:00:00+00:00",
         "prediction_time": moment.isoformat(), "id": {"job_id": None},
         "request": {**request, "starts_at": request["starts_at"].isoformat()}, "features": dict(vector.values),
         "probability": 0.5, "decision": False, "model_digest": "m", "release": "r", "generation": 1,
@@ -168,7 +173,33 @@ def test_vectors_whose_observations_never_landed_are_left_out_and_counted(plant:
     outcome = look(plant)
 
     assert (outcome.vectors, outcome.left_out) == (0, 72)
-    assert outcome.reason == "no skew measured: no vector that can be recomputed"
+    assert outcome.reason == (
+        "no skew measured: no vector that can be recomputed; 72 left out: their observations are not published"
+    )
+
+
+def test_vectors_of_other_definitions_are_left_out_counted_and_no_skew(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airworthy.features import catalog
+
+    live(plant)
+    reading, *others = definitions.VIEWS
+
+    def doubled(tables: Any, spine: Any) -> Any:
+        return reading.build(tables, spine).mutate(heat=lambda rows: rows.heat * 2)
+
+    monkeypatch.setattr(definitions, "VIEWS", [replace(reading, build=doubled), *others])
+    catalog.forget()
+    try:
+        outcome = look(plant)
+    finally:
+        monkeypatch.undo()
+        catalog.forget()
+
+    assert outcome.mismatches == ()
+    assert (outcome.predictions, outcome.vectors, outcome.left_out, outcome.other_definitions) == (72, 0, 0, 72)
+    assert outcome.reason.endswith("72 left out: served with other feature definitions than the present ones")
 
 
 def test_a_large_window_is_sampled_evenly_and_says_so(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

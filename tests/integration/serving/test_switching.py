@@ -10,12 +10,15 @@ import pytest
 
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
+from airworthy.features.catalog import catalog
 from airworthy.ledger import promotions
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import OnlineWatermark
 from airworthy.serving import spool
 from ports import free_port
 
 from .test_prediction_api import logged
-from .world import ORDER, Traffic, promote, release, same, service
+from .world import NOW, ORDER, Traffic, promote, release, same, service
 
 REQUESTS = 1500
 
@@ -166,3 +169,39 @@ def test_the_copy_on_disk_is_one_release(orders: UseCase, tmp_path: Path) -> Non
         # Without it nothing is lost but the fall-back.
         shutil.rmtree(folder)
         assert api.post("/predict", ORDER).status_code == 200
+
+
+def test_a_champion_is_not_fed_with_features_that_it_was_not_trained_on(orders: UseCase, tmp_path: Path) -> None:
+    (view,) = catalog(orders).views
+    fit = release(orders, seed=1)
+    unfit = release(orders, seed=2, version=2, definitions={view.name: "another"})
+    promote(orders, fit)
+    with service(free_port(), tmp_path) as api:
+        api.wait_generation(orders, 1, 60)
+        (answered,) = api.post("/predict", ORDER).json()["predictions"]
+        # When a model of other definitions becomes champion, the one that fits goes on.
+        promote(orders, unfit, expected=fit.digest)
+        assert promotions.wait_for_generation(orders.name, 2, 3)
+        assert f"{view.name} changed" in api.get("/tiny_orders/ready").json()["reason"]
+        assert api.post("/predict", ORDER).status_code == 200
+        promote(orders, fit, expected=unfit.digest, action="rollback")
+        api.wait_generation(orders, 3)
+        # When values by another definition are published online, it does not answer with them.
+        define(view.name, "another")
+        api.wait("/ready", 503, 10)
+        refused = api.post("/predict", ORDER)
+        assert refused.status_code == 503
+        assert f"the online values of {view.name} changed" in refused.text
+        # And it goes on by itself when they are made by the definition that it knows.
+        define(view.name, view.definition)
+        api.wait("/ready", 200, 10)
+        assert api.post("/predict", ORDER).status_code == 200
+    # And the log tells the definitions of each vector.
+    entry = logged(orders)[answered["prediction_id"]]
+    assert (entry["feature_service"], entry["feature_digest"]) == ("tiny_orders_v1", catalog(orders).digest)
+
+
+def define(view: str, definition: str) -> None:
+    """As publishing does before it writes the first value."""
+    with transaction() as session:
+        session.merge(OnlineWatermark(view=view, inputs="0", definition=definition, event_time=NOW))

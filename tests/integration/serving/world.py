@@ -61,8 +61,14 @@ def orders() -> UseCase:
     return use_case
 
 
-def release(use_case: UseCase, *, seed: int, version: int = 1, against: str | None = None, **verdict: Any) -> Release:
-    """A really fitted, released challenger, whose verdict was measured against a champion."""
+def release(
+    use_case: UseCase, *, seed: int, version: int = 1, against: str | None = None,
+    definitions: dict[str, str] | None = None, **verdict: Any,
+) -> Release:  # fmt: skip
+    """A really fitted, released challenger, whose verdict was measured against a champion.
+
+    ``definitions`` are those that it was trained on, by view; the present ones by default.
+    """
     columns = features.feature_columns(use_case)
     rng = np.random.default_rng(seed)
     table = pa.table({name: _column(rng, kind, 400) for name, kind in columns.items()})
@@ -75,6 +81,7 @@ def release(use_case: UseCase, *, seed: int, version: int = 1, against: str | No
         schema=model_files.ModelSchema(
             use_case=use_case.name, feature_service=training.feature_service,
             feature_digest=features.feature_digest(use_case), columns=columns,
+            view_digests=features.view_digests(use_case) | (definitions or {}),
         ),
         card={"title": use_case.title, "seed": seed},
     )  # fmt: skip
