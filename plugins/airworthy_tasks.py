@@ -1,7 +1,8 @@
-"""How a stage's outcome looks in Airflow's grid: notes, links, and which error means skip, fail or retry."""
+"""How a stage's outcome looks in Airflow's grid: notes, links, what it used, and which error means skip, fail or retry."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from airworthy import measuring
 from airworthy.errors import AirworthyError, ServiceUnavailableError, StaleVerdictError, SupersededError
 
 if TYPE_CHECKING:
     from airworthy.intervals import Interval
     from airworthy.records import Record
 
+log = logging.getLogger(__name__)
+
 NOTE = "note"
 LINKS = {
     "MLflow run": "link_mlflow",
     "Verdict": "link_verdict",
+    "Experiment report": "link_experiment",
+    "What was tried": "link_tried",
     "Data Docs": "link_data_docs",
     "Profile": "link_profile",
     "Drift report": "link_drift",
@@ -30,7 +36,47 @@ LINKS = {
 
 @contextmanager
 def outcomes() -> Iterator[None]:
-    """Run a stage: superseded work is skipped, what a retry cannot mend fails at once, the rest is retried."""
+    """Run a stage: superseded work is skipped, what a retry cannot mend fails at once, the rest is retried.
+
+    What the stage used is written to the ledger, however it ended.
+    """
+    with _measured(), _translated():
+        yield
+
+
+@contextmanager
+def _measured() -> Iterator[None]:
+    used, outcome = measuring.start(), "done"
+    try:
+        yield
+    except BaseException as error:  # a deferral is no Exception
+        outcome = _ENDS.get(type(error).__name__, "error")
+        raise
+    finally:
+        _keep_usage(used(), outcome)
+
+
+_ENDS = {"AirflowSkipException": "skipped", "AirflowFailException": "failed", "TaskDeferred": "deferred"}
+
+
+def _keep_usage(used: measuring.Usage, outcome: str) -> None:
+    try:
+        from airflow.sdk.configuration import conf
+
+        from airworthy.ledger.usage import TaskName, record_usage
+
+        ti = get_current_context()["ti"]
+        name = TaskName(
+            run=run_name(), dag=ti.dag_id, task=ti.task_id, map_index=-1 if ti.map_index is None else ti.map_index,
+            try_number=ti.try_number, executor=str(conf.get("core", "executor")),
+        )  # fmt: skip
+        record_usage(name, used, outcome)
+    except Exception:  # a task must not end badly because it could not be measured
+        log.warning("what this task used could not be written down", exc_info=True)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
     try:
         yield
     except (SupersededError, StaleVerdictError) as error:

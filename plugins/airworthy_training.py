@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,29 @@ from airworthy.config import UseCase, get_settings
 if TYPE_CHECKING:
     from airworthy.records import CandidateRef
 
+log = logging.getLogger(__name__)
+
 
 def mlflow_link(candidate: CandidateRef) -> dict[str, str]:
     """Link to the candidate's MLflow run."""
     return {"MLflow run": f"{get_settings().mlflow_public_url}/#/runs/{candidate.run_id}"}
+
+
+def keep_record(case: UseCase, run_id: str) -> None:
+    """The run's record into MLflow, and the page of what was tried made anew: copies of the ledger, which no task fails by."""
+    from airworthy.config import get_use_case
+    from airworthy.evaluation.run_record import publish_record
+    from airworthy.evaluation.tried_page import publish_tried
+    from airworthy_tasks import link, run_name
+
+    for copy in (
+        lambda: link({"What was tried": publish_tried(get_use_case(case.name))}),
+        lambda: publish_record(run_name(), run_id),
+    ):
+        try:
+            copy()
+        except Exception:
+            log.warning("the record of this run could not be copied; `airworthy tried` makes it again", exc_info=True)
 
 
 def judge(case: UseCase) -> Callable[..., Any]:
@@ -27,6 +47,7 @@ def judge(case: UseCase) -> Callable[..., Any]:
         from airworthy.config import get_use_case
         from airworthy.evaluation import judge as judge_stage
         from airworthy.evaluation import report_link
+        from airworthy.evaluation.run_record import note_judged
         from airworthy.ledger.requests import close_requests
         from airworthy.records import CandidateRef
         from airworthy_tasks import outcomes, report, run_name
@@ -34,7 +55,10 @@ def judge(case: UseCase) -> Callable[..., Any]:
         use_case, ref = get_use_case(case.name), CandidateRef.model_validate(candidate)
         with outcomes():
             verdict = judge_stage(use_case, ref, causes=order["causes"])
+            kind = run_name().partition("/")[0].rpartition(".")[2]
+            note_judged(run_name(), kind, ref, verdict, order["causes"])
             close_requests(use_case.name, run_name(), f"{verdict.decision}: {verdict.summary}"[:500])
+        keep_record(case, ref.run_id)
         links = mlflow_link(ref) | {"Verdict": report_link(verdict)}
         return report(verdict, f"{'passed' if verdict.decision == 'pass' else 'refused'}: {verdict.summary}", links)
 
@@ -58,6 +82,7 @@ def register(case: UseCase) -> Callable[..., Any]:
             raise AirflowSkipException(f"refused: {judged.summary}")
         with outcomes():
             release = register_stage(get_use_case(case.name), CandidateRef.model_validate(candidate), judged)
+        keep_record(case, release.run_id)
         link = {"MLflow run": f"{get_settings().mlflow_public_url}/#/models/{get_settings().model_name(case.name)}"}
         return report(release, f"challenger {release.digest[:12]} (version {release.version}): {judged.summary}", link)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import data, decisions, features, platform, quarantine, recovery, stages
+from airworthy.commands import data, decisions, features, platform, quarantine, recovery, runs, stages
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -25,6 +25,7 @@ quarantine.add(app)
 data.add(app)
 recovery.add(app)
 features.add(app)
+runs.add(app)
 stages.add(app)
 
 DEBUG = "AIRWORTHY_DEBUG"

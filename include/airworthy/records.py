@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from airworthy.intervals import Interval
 
@@ -133,6 +133,19 @@ class CatchUpOutcome(Record):
     links: dict[str, str] = {}
 
 
+class Window(Record):
+    """Which days an experiment trains on, of those before the holdout; the holdout itself is everyone's.
+
+    Attributes:
+        first, last: First and last day by prediction time (UTC), both included.
+        days: At most so many of the newest days.
+    """
+
+    first: date | None = None
+    last: date | None = None
+    days: int | None = Field(default=None, ge=1)
+
+
 class TrainingSetRef(Record):
     """A training set, kept as a file, with all that is needed to read the same data again.
 
@@ -148,6 +161,7 @@ class TrainingSetRef(Record):
         train_start, train_end, holdout_start, holdout_end: Bounds by prediction time, UTC, half-open.
         data_time: The data clock when it was built.
         label_rate: Share of positive labels in the training part.
+        window: What an experiment narrowed the training part to.
     """
 
     use_case: str
@@ -166,6 +180,7 @@ class TrainingSetRef(Record):
     holdout_end: datetime
     data_time: datetime
     label_rate: float
+    window: Window = Window()
 
 
 class CandidateRef(Record):

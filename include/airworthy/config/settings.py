@@ -42,6 +42,9 @@ class Settings(BaseSettings):
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
         who: Name written into the promotion log for actions of this process.
+        cost_currency, cost_per_cpu_hour, cost_per_gb_hour, cost_per_gb_written: What a CPU-hour, a gigabyte (1e9 bytes)
+            of memory for an hour and a gigabyte written cost. The defaults have the size of a cloud's list prices and
+            are nobody's: give your own.
     """
 
     model_config = SettingsConfigDict(env_prefix="AIRWORTHY_", frozen=True, extra="ignore")
@@ -81,6 +84,10 @@ class Settings(BaseSettings):
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"
     lock_file: Path = PROJECT_ROOT / "uv.lock"
     delivery_load_requests: int = Field(default=200, ge=1)
+    cost_currency: str = Field(default="EUR", pattern=r"^[A-Za-z]{1,8}$")
+    cost_per_cpu_hour: float = Field(default=0.04, ge=0, allow_inf_nan=False)
+    cost_per_gb_hour: float = Field(default=0.005, ge=0, allow_inf_nan=False)
+    cost_per_gb_written: float = Field(default=0.001, ge=0, allow_inf_nan=False)
 
     @field_validator("var", "spool", "expectations", "lock_file", mode="after")
     @classmethod

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from airworthy.config import get_settings
 
-LOCKS = {"migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6}
+LOCKS = {"migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7}
 
 
 @lru_cache(maxsize=2)

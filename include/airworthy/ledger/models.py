@@ -295,3 +295,36 @@ class SkewCheck(Base):
     violates: Mapped[bool]
     record: Mapped[dict[str, Any]]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class TaskUsage(Base):
+    """What one try of one task used. A try that was deferred has a row for each of its parts."""
+
+    __tablename__ = "task_usage"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run: Mapped[str] = mapped_column(index=True)
+    use_case: Mapped[str]
+    family: Mapped[str]
+    task: Mapped[str]
+    map_index: Mapped[int] = mapped_column(Integer, server_default="-1")
+    try_number: Mapped[int] = mapped_column(Integer, server_default="1")
+    outcome: Mapped[str]
+    executor: Mapped[str]
+    host: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+    cpu_seconds: Mapped[float]
+    peak_memory_bytes: Mapped[int]
+    bytes_written: Mapped[int]
+
+
+class Attempt(Base):
+    """A training or an experiment: what it was asked for, what was tried, what came of it. One row a run."""
+
+    __tablename__ = "attempt"
+    run: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str] = mapped_column(index=True)
+    kind: Mapped[str]
+    record: Mapped[dict[str, Any]]
+    started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from airworthy.errors import CheckFailure, DataRejectedError
 from airworthy.ingest import clean_masks
 from airworthy.intervals import DAY
 from airworthy.lake import tables
+from airworthy.records import Window
 
 # Appended under names that no clean table has; the clean table may have a `label` of its own.
 ROW_TIME, ROW_LABEL, ROW_PART = "__time", "__label", "__part"
@@ -27,13 +28,16 @@ class Bounds(NamedTuple):
     holdout_end: datetime
 
 
-def labelled_rows(use_case: UseCase, rows: pa.Table, now: datetime) -> tuple[pa.Table, Bounds]:
+def labelled_rows(
+    use_case: UseCase, rows: pa.Table, now: datetime, window: Window | None = None
+) -> tuple[pa.Table, Bounds]:
     """Rows whose label is known now, with time, label and part appended.
 
     Args:
         use_case: The use case.
         rows: The clean table of ``prediction.source``, with its intervals.
         now: Data time.
+        window: Days that the training part is narrowed to; never touches the holdout.
 
     Raises:
         DataRejectedError: too few days, one class only, an id twice, a label that is none.
@@ -45,7 +49,7 @@ def labelled_rows(use_case: UseCase, rows: pa.Table, now: datetime) -> tuple[pa.
     labels = _labels(use_case, known[use_case.prediction.label])
     known = known.append_column(ROW_TIME, _moments(times)).append_column(ROW_LABEL, labels)
     bounds = _bounds(use_case, known)
-    parted = _parted(known, bounds)
+    parted = _narrowed(_parted(known, bounds), bounds, window or Window())
     _check_days(use_case, parted)
     _check_classes(use_case, parted)
     _check_ids(use_case, parted)
@@ -123,13 +127,27 @@ def _parted(rows: pa.Table, bounds: Bounds) -> pa.Table:
     return rows.append_column(ROW_PART, parts).filter(pc.or_(holdout, known_before))
 
 
+def _narrowed(rows: pa.Table, bounds: Bounds, window: Window) -> pa.Table:
+    if window == Window():
+        return rows
+    starts = [bounds.train_start]
+    if window.first:
+        starts.append(datetime.combine(window.first, time(), UTC))
+    if window.days:
+        starts.append(bounds.holdout_start - window.days * DAY)
+    end = datetime.combine(window.last, time(), UTC) + DAY if window.last else bounds.holdout_start
+    times = rows[ROW_TIME]
+    wanted = pc.and_(pc.greater_equal(times, pa.scalar(max(starts), MOMENT)), pc.less(times, pa.scalar(end, MOMENT)))
+    return rows.filter(pc.or_(pc.equal(rows[ROW_PART], "holdout"), wanted))
+
+
 def _check_days(use_case: UseCase, rows: pa.Table) -> None:
     days, needed = len(_days(rows.filter(pc.equal(rows[ROW_PART], "train")))), use_case.training.min_train_days
     if days < needed:
         raise refused(
             use_case,
             f"{days} days before the holdout with labels known when it began; {needed} are needed",
-            "ingest more intervals, or lower training.min_train_days",
+            "ingest more intervals, widen the window, or lower training.min_train_days",
         )
 
 

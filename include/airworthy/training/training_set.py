@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 
 import fsspec
@@ -15,15 +17,15 @@ from deltalake.exceptions import DeltaError
 
 from airworthy import features
 from airworthy.config import UseCase, get_settings
-from airworthy.errors import ConfigurationError, ReleaseError
+from airworthy.errors import ConfigurationError, ReleaseError, shown
 from airworthy.ingest import clean_masks
-from airworthy.intervals import Interval
+from airworthy.intervals import DAY, Interval
 from airworthy.lake import tables
 from airworthy.lake.landing import read_bytes
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RedactedTrainingSet, TrainingSet
-from airworthy.records import TrainingSetRef
+from airworthy.records import TrainingSetRef, Window
 from airworthy.training.folders import put
 from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, Bounds, labelled_rows, refused
 from airworthy.validation import StageChecks
@@ -33,7 +35,9 @@ log = logging.getLogger(__name__)
 PART, LABEL, TIME = "part", "label", "prediction_time"
 
 
-def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
+def build_training_set(
+    use_case: UseCase, *, run: str, window: Window | None = None, chosen: Sequence[str] | None = None
+) -> TrainingSetRef:
     """Build the training set that can be known now (data time), and keep it as a file.
 
     The holdout is the newest ``holdout_days`` days whose labels are in. Training rows were predicted before it begins,
@@ -42,21 +46,26 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
     Args:
         use_case: The use case.
         run: Who asks: the Airflow run, or a command.
+        window: Days that the training part is narrowed to; the holdout stays everyone's.
+        chosen: Features that the model may read; all by default. The others are empty in the training part, so that
+            nothing can learn from them, and stay in the holdout, where the champion is scored too.
 
     Raises:
         DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature, or
             rows that fail the suite ``training/set``.
-        ConfigurationError: a feature has a name that the training set needs for itself.
+        ConfigurationError: a feature has a name that the training set needs for itself, or there is none of a chosen name.
     """
+    window = window or Window()
+    inputs = chosen_columns(use_case, chosen)
     features.catch_up(use_case, run=run)
     now = data_now(use_case)
-    columns = features.feature_columns(use_case)
     clean = use_case.table("clean", use_case.prediction.source)
     versions = {clean: int(tables.open_table(clean).version()), **features.data_versions(use_case)}
-    rows, bounds = _rows(use_case, versions, now, columns)
+    whole, bounds = _rows(use_case, versions, now, window)
+    rows = _emptied(whole, use_case, inputs)
     train = part(rows, "train")
     digest = tables.digest(rows)
-    _validate(use_case, rows, digest, bounds)
+    _validate(use_case, whole, digest, bounds)
     ref = TrainingSetRef(
         use_case=use_case.name,
         digest=digest,
@@ -65,15 +74,16 @@ def build_training_set(use_case: UseCase, *, run: str) -> TrainingSetRef:
         feature_service=use_case.training.feature_service,
         feature_digest=features.feature_digest(use_case),
         view_digests=features.view_digests(use_case),
-        columns=columns,
+        columns=inputs,
         train_rows=train.num_rows,
         holdout_rows=rows.num_rows - train.num_rows,
-        train_start=bounds.train_start,
-        train_end=bounds.holdout_start,
+        train_start=bounds.train_start if window == Window() else _floor(pc.min(train[TIME]).as_py()),
+        train_end=bounds.holdout_start if window == Window() else _floor(pc.max(train[TIME]).as_py()) + DAY,
         holdout_start=bounds.holdout_start,
         holdout_end=bounds.holdout_end,
         data_time=now,
         label_rate=float(pc.mean(train[LABEL].cast(pa.float64())).as_py()),
+        window=window,
     )
     _keep(ref, rows)
     return ref
@@ -93,21 +103,54 @@ def rebuild_training_set(use_case: UseCase, ref: TrainingSetRef) -> pa.Table:
         )
     again = "the file of the training set may still be there: read_training_set"
     try:
-        rows, _ = _rows(use_case, ref.data_versions, ref.data_time, ref.columns)
+        whole, _ = _rows(use_case, ref.data_versions, ref.data_time, ref.window)
     except (FileNotFoundError, DeltaError) as error:
         raise ReleaseError(
             f"training set {ref.digest[:12]} cannot be made again, a data version is gone: {error}", next_step=again
         ) from error
+    rows = _emptied(whole, use_case, ref.columns)
     if tables.digest(rows) != ref.digest:
         raise ReleaseError(f"training set {ref.digest[:12]} was made again and is another one", next_step=again)
     return rows
 
 
-def _rows(
-    use_case: UseCase, versions: dict[str, int], now: datetime, columns: dict[str, str]
-) -> tuple[pa.Table, Bounds]:
+def _floor(moment: datetime) -> datetime:
+    return Interval.containing(moment).start
+
+
+def chosen_columns(use_case: UseCase, chosen: Sequence[str] | None) -> dict[str, str]:
+    """The model's inputs in the order of the feature service, name to type; all when nothing was chosen.
+
+    Raises:
+        ConfigurationError: a chosen name is no feature of the service; the message names those that are near.
+    """
+    columns = features.feature_columns(use_case)
+    if not chosen:
+        return columns
+    if unknown := sorted(set(chosen) - set(columns)):
+        near = [n for name in unknown for n in get_close_matches(name, columns, 2)] or sorted(columns)
+        raise ConfigurationError(
+            f"{use_case.training.feature_service} has no feature {', '.join(map(shown, unknown[:5]))}",
+            next_step=f"choose from its features, such as {', '.join(near[:8])}",
+        )
+    return {name: kind for name, kind in columns.items() if name in set(chosen)}
+
+
+def _emptied(rows: pa.Table, use_case: UseCase, inputs: dict[str, str]) -> pa.Table:
+    """Without values, in the training part, of the features that are no inputs."""
+    train = pc.equal(rows[PART], "train")
+    for name in features.feature_columns(use_case):
+        if name not in inputs:
+            kind = rows.schema.field(name).type
+            emptied = pc.if_else(train, pa.scalar(None, kind), rows[name])
+            rows = rows.set_column(rows.schema.get_field_index(name), pa.field(name, kind), emptied)
+    return rows.combine_chunks()
+
+
+def _rows(use_case: UseCase, versions: dict[str, int], now: datetime, window: Window) -> tuple[pa.Table, Bounds]:
+    columns = features.feature_columns(use_case)
     clean = use_case.table("clean", use_case.prediction.source)
-    labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now)
+    labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now, window)
     rows = _assemble(use_case, labelled, _join(use_case, labelled, versions), columns)
     _check_features(use_case, rows, columns)
     return rows, bounds
