@@ -13,6 +13,7 @@ from airworthy.ledger import attempts, promotions, usage
 from airworthy.ledger.models import TaskUsage
 from airworthy.records import CandidateRef, Verdict
 from airworthy.training import tracking
+from airworthy.training.candidates import find_candidate
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ def note_judged(run: str, kind: str, candidate: CandidateRef, verdict: Verdict, 
         causes: Why it was trained.
     """
     ref, previous = candidate.training_set, None
+    kept = find_candidate(candidate.model_digest, candidate.run_id)
     if verdict.champion_digest:
         previous = promotions.get_release(verdict.champion_digest)
     attempts.note_attempt(
@@ -92,6 +94,7 @@ def note_judged(run: str, kind: str, candidate: CandidateRef, verdict: Verdict, 
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
         revision=tracking.revision(),
         algorithm=candidate.algorithm,
+        parameters=kept.recipe if kept else {},
         label_note=candidate.label_note,
         features=list(ref.columns),
         training_set=ref.to_json(),
@@ -100,21 +103,17 @@ def note_judged(run: str, kind: str, candidate: CandidateRef, verdict: Verdict, 
             "model_digest": candidate.model_digest,
         },
         previous_model=previous.to_json() if previous else None,
-        metrics={"holdout": verdict.metrics, "champion": verdict.champion_metrics},
+        metrics={
+            "train": kept.metrics if kept else {}, "holdout": verdict.metrics, "champion": verdict.champion_metrics,
+        },
         verdict={"id": verdict.id, "decision": verdict.decision, "mode": verdict.mode, "summary": verdict.summary},
     )  # fmt: skip
 
 
 def publish_record(run: str, mlflow_run: str) -> None:
-    """Put the record into the MLflow run as ``run.json``, with what MLflow knows of the training itself.
+    """Put the record into the MLflow run as ``run.json``.
 
     Raises:
         ServiceUnavailableError: MLflow does not answer.
     """
-    client = tracking.client()
-    logged = client.get_run(mlflow_run).data
-    record = run_record(run)
-    record["parameters"] = dict(sorted(logged.params.items()))
-    train = {n.removeprefix("train_"): v for n, v in logged.metrics.items() if n.startswith("train_")}
-    record["metrics"] = {**record.get("metrics", {}), "train": train}
-    client.log_dict(mlflow_run, record, FILE)
+    tracking.client().log_dict(mlflow_run, run_record(run), FILE)
