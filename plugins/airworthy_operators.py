@@ -1,4 +1,4 @@
-"""The ingest operator: one interval, looked for first, waited for only where waiting makes sense."""
+"""Operators of one interval: looked for first, waited for only where waiting makes sense."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airworthy.config import get_use_case
 from airworthy.errors import NotLandedError
 from airworthy.intervals import Interval
-from airworthy_tasks import interval_of, link, note, outcomes, run_name
-from airworthy_triggers import LandedIntervalTrigger
+from airworthy_tasks import interval_of, link, note, outcomes, report, run_name
+from airworthy_triggers import DecidedIntervalTrigger, LandedIntervalTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,3 +62,38 @@ class IngestOperator(BaseOperator):
             # An unpartitioned run names the partition itself, so that the weekly roll-up of the monitor sees it.
             context["outlet_events"][self.outlets[0]].add_partitions([interval.key])
         return outcome.to_json()
+
+
+class ScoreOperator(BaseOperator):
+    """Score one interval by the champion.
+
+    Args:
+        use_case: Name of the use case; the interval is the partition key of the run.
+        wait: How long a scheduled run waits until the interval was ingested. A backfill never waits.
+    """
+
+    def __init__(self, *, use_case: str, wait: timedelta = timedelta(hours=24), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.use_case, self.wait = use_case, wait
+
+    def execute(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Score the interval; also called again when the trigger saw that it was decided."""
+        from airworthy.serving.batch import score
+
+        run = context["dag_run"]
+        with outcomes():
+            interval = interval_of(run)
+            try:
+                outcome = score(get_use_case(self.use_case), interval, run=run_name())
+            except NotLandedError as error:
+                if run.run_type != "scheduled":
+                    raise
+                self.log.info("%s; waiting", error.what)
+                self.defer(
+                    trigger=DecidedIntervalTrigger(use_case=self.use_case, interval=interval.key),
+                    method_name="execute", timeout=self.wait,
+                )  # fmt: skip
+        record = report(outcome, outcome.reason, outcome.links)
+        if outcome.status == "already":
+            raise AirflowSkipException(outcome.reason)
+        return record

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+
+if TYPE_CHECKING:
+    from airworthy.config import UseCase
+    from airworthy.intervals import Interval
 
 REMIND_SECONDS = 60.0
 
@@ -75,8 +79,8 @@ class RequestWatcher(_Watch):
         return [str(request.id) for request in open_requests(self.use_case)]
 
 
-class LandedIntervalTrigger(BaseTrigger):
-    """Ends when an interval has landed, or is complete in its database."""
+class _UntilInterval(BaseTrigger):
+    """Ends when something is true of an interval."""
 
     def __init__(self, use_case: str, interval: str, poke_interval: float = 30.0) -> None:
         super().__init__()
@@ -85,21 +89,44 @@ class LandedIntervalTrigger(BaseTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments."""
         arguments = {"use_case": self.use_case, "interval": self.interval, "poke_interval": self.poke_interval}
-        return ("airworthy_triggers.LandedIntervalTrigger", arguments)
+        return (f"airworthy_triggers.{type(self).__name__}", arguments)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """One event, when every required source of the interval is there."""
-        while not await asyncio.to_thread(self._ready):
+        """One event."""
+        while not await asyncio.to_thread(self._look):
             await asyncio.sleep(self.poke_interval)
         yield TriggerEvent({"interval": self.interval})
 
-    def _ready(self) -> bool:
+    def ready(self, use_case: UseCase, interval: Interval) -> bool:
+        """Whether the waiting is over."""
+        raise NotImplementedError
+
+    def _look(self) -> bool:
         from airworthy.config import get_use_case
-        from airworthy.ingest import ready
         from airworthy.intervals import Interval
 
         try:
-            return ready(get_use_case(self.use_case), Interval.of(self.interval))
+            return self.ready(get_use_case(self.use_case), Interval.of(self.interval))
         except Exception:
             self.log.exception("cannot look for %s %s now; trying again", self.use_case, self.interval)
             return False
+
+
+class LandedIntervalTrigger(_UntilInterval):
+    """Ends when every required source of an interval has landed, or is complete in its database."""
+
+    def ready(self, use_case: UseCase, interval: Interval) -> bool:
+        """By the landing zone and the databases."""
+        from airworthy.ingest import ready
+
+        return ready(use_case, interval)
+
+
+class DecidedIntervalTrigger(_UntilInterval):
+    """Ends when an interval was published or refused."""
+
+    def ready(self, use_case: UseCase, interval: Interval) -> bool:
+        """By the ledger."""
+        from airworthy.ledger.commits import decided_intervals
+
+        return interval.key in decided_intervals(use_case.name)

@@ -283,6 +283,28 @@ class MonitorOutcome(Record):
     links: dict[str, str] = {}
 
 
+class ScoreOutcome(Record):
+    """What came of scoring one interval.
+
+    Attributes:
+        status: ``scored``, or ``already`` when this champion has scored the same rows and features before.
+        release: The champion's release.
+        partition: The interval of the table of scores.
+        in_sample: Whether the champion was trained on days from this interval on.
+        reason: One line for people.
+        links: Name to URL.
+    """
+
+    use_case: str
+    interval: Interval
+    status: Literal["scored", "already"]
+    release: str
+    partition: PartitionRef
+    in_sample: bool
+    reason: str
+    links: dict[str, str] = {}
+
+
 class FeatureSkew(Record):
     """A feature that was served with other values than it should have been.
 

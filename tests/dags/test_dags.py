@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = {"ingest", "arrivals", "train", "experiment", "deliver", "monitor", "rollback", "blast_radius"}
+FAMILIES = {"ingest", "arrivals", "train", "experiment", "deliver", "monitor", "rollback", "blast_radius", "score"}
 HEAVY = {
     "pandas",
     "sklearn",

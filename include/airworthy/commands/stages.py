@@ -13,7 +13,7 @@ Day = Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")]
 
 def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for function in (ingest, train, deliver, skew, monitor):
+    for function in (ingest, score, train, deliver, skew, monitor):
         app.command(function.__name__)(function)
     app.command("blast-radius")(blast_radius)
 
@@ -24,6 +24,14 @@ def ingest(name: UseCaseName, day: Day) -> None:
     from airworthy.intervals import Interval
 
     show_record(ingest_interval(use_case(name), Interval.of(day), run=run_name()))
+
+
+def score(name: UseCaseName, day: Day) -> None:
+    """Predict every row of a published interval with the champion, into the table of scores."""
+    from airworthy.intervals import Interval
+    from airworthy.serving.batch import score as score_stage
+
+    show_record(score_stage(use_case(name), Interval.of(day), run=run_name()))
 
 
 def train(

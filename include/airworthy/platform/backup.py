@@ -27,6 +27,7 @@ from airworthy.lake.landing import filesystem
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive
 from airworthy.platform import environment, pg_tools, postgres
+from airworthy.platform.every_table import table_schemas
 from airworthy.records import Record
 
 MANIFEST = "backup.json"
@@ -136,14 +137,11 @@ def _versions(connection: Any) -> dict[str, int]:
 
     A table whose commits are not in the ledger (the prediction log keeps its own account) counts as it is now.
     """
-    from airworthy import features, ingest, monitoring
-
     known = dict(connection.execute("SELECT table_name, max(data_version) FROM table_commit GROUP BY 1").fetchall())
     for use_case in use_cases().values():
-        for schemas in (ingest.table_schemas, features.table_schemas, monitoring.table_schemas):
-            for name in schemas(use_case):
-                if name not in known:
-                    known[name] = int(tables.open_table(name).version())
+        for name in table_schemas(use_case):
+            if name not in known:
+                known[name] = int(tables.open_table(name).version())
     return known
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -82,6 +83,10 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     """
     from airworthy import features
     from airworthy.features.catalog import catalog
+    from airworthy.serving import batch
+
+    def bears(found: pa.Table) -> pa.Array:
+        return _bears(found, column, value)
 
     sources = _sources(use_case, column)
     digest = key_digest(use_case.name, column, value, create=True)
@@ -92,11 +97,13 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     for source in sources:
         for layer in ("raw", "quarantine", SUPERSEDED, "clean"):
             name = use_case.table(layer, source)
-            rows[name] = _from_table(name, f"{use_case.name}/ingest/{{key}}", column, value, who)
+            rows[name] = _from_table(name, f"{use_case.name}/ingest/{{key}}", bears, who)
     features.catch_up(use_case, run=who)
     for view in catalog(use_case).views:
         rows[view.table] = entities[view.name].num_rows if view.name in entities else 0
-        _from_table(view.table, view.table, column, value, who)
+        _from_table(view.table, view.table, bears, who)
+    scores = use_case.table(batch.LAYER, batch.NAME)
+    rows[scores] = _from_table(scores, f"{use_case.name}/score/{{key}}", lambda found: _among(found, ids), who)
     online = sum(_from_online(use_case, name, found) for name, found in entities.items())
     rows.update(_from_log(use_case, column, value))
     training_sets = _from_training_sets(use_case, ids)
@@ -137,10 +144,17 @@ def _bears(rows: pa.Table, column: str, value: str) -> pa.Array:
     return pa.array([False] * rows.num_rows, pa.bool_())
 
 
-def _from_table(name: str, resource: str, column: str, value: str, who: str) -> int:
+def _among(rows: pa.Table, ids: pa.Table) -> pa.Array:
+    """Which rows are about one of these things to predict."""
+    wanted = set(zip(*(ids[name].to_pylist() for name in ids.schema.names), strict=True))
+    own = zip(*(rows[name].to_pylist() for name in ids.schema.names), strict=True)
+    return pa.array([one in wanted for one in own], pa.bool_())
+
+
+def _from_table(name: str, resource: str, bears: Callable[[pa.Table], pa.Array], who: str) -> int:
     """Publish every interval of a table that has the key again, without it; returns how many rows went."""
     found = tables.read(name)
-    found = found.filter(_bears(found, column, value))
+    found = found.filter(bears(found))
     removed = 0
     for key in sorted(set(found[tables.INTERVAL].to_pylist())):
         for attempt in range(ATTEMPTS):
@@ -148,11 +162,11 @@ def _from_table(name: str, resource: str, column: str, value: str, who: str) -> 
             token = commits.claim(claimed, who)
             interval = Interval.of(key)
             rows = tables.read(name, interval, interval).drop_columns([tables.INTERVAL])
-            bears = _bears(rows, column, value)
+            gone = bears(rows)
             kept = commits.newest_commits(name, interval, interval).get(key)
             try:
                 tables.publish(
-                    name, {key: rows.filter(pc.invert(bears))}, resource=claimed, token=token,
+                    name, {key: rows.filter(pc.invert(gone))}, resource=claimed, token=token,
                     inputs={key: kept.inputs if kept else ""},
                 )  # fmt: skip
             except SupersededError:
@@ -160,7 +174,7 @@ def _from_table(name: str, resource: str, column: str, value: str, who: str) -> 
                 if attempt == ATTEMPTS - 1:
                     raise
                 continue
-            removed += pc.sum(bears).as_py() or 0
+            removed += pc.sum(gone).as_py() or 0
             break
     return removed
 
@@ -222,8 +236,6 @@ def _from_training_sets(use_case: UseCase, ids: pa.Table) -> dict[str, int]:
         found = session.scalars(select(TrainingSet).where(TrainingSet.use_case == use_case.name)).all()
         redacted = {r.digest: r for r in session.scalars(select(RedactedTrainingSet)).all()}
     removed = {}
-    names = list(use_case.prediction.id)
-    wanted = set(zip(*(ids[name].to_pylist() for name in names), strict=True))
     for row in found:
         ref = TrainingSetRef.model_validate(row.ref)
         before = redacted.get(ref.digest)
@@ -232,8 +244,7 @@ def _from_training_sets(use_case: UseCase, ids: pa.Table) -> dict[str, int]:
         if not fs.exists(path):
             continue
         rows = pq.read_table(io.BytesIO(fs.cat_file(path)))
-        own = zip(*(rows[name].to_pylist() for name in names), strict=True)
-        mask = pa.array([one in wanted for one in own], pa.bool_())
+        mask = _among(rows, ids)
         count = pc.sum(mask).as_py() or 0
         if not count:
             continue

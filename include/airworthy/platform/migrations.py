@@ -89,17 +89,17 @@ def databases() -> None:
 
 def tables() -> None:
     """The ledger, buckets, the tables of every use case (empty), and the feature definitions in Feast's registry."""
-    from airworthy import features, ingest, monitoring
+    from airworthy import features
     from airworthy.config import use_cases
     from airworthy.lake.tables import create
     from airworthy.ledger.database import migrate
+    from airworthy.platform.every_table import table_schemas
 
     migrate()
     buckets(get_settings())
     for use_case in use_cases().values():
-        for schemas in (ingest.table_schemas, features.table_schemas, monitoring.table_schemas):
-            for table, schema in schemas(use_case).items():
-                create(table, schema)
+        for table, schema in table_schemas(use_case).items():
+            create(table, schema)
         features.apply(use_case)
 
 

@@ -23,6 +23,7 @@ from airworthy.lake.landing import filesystem
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, TrainingSet, VerdictRow
+from airworthy.platform.every_table import table_schemas
 from airworthy.records import Record, TrainingSetRef
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def tidy() -> RetentionOutcome:
     with exclusive("housekeeping", ""):
         for use_case in use_cases().values():
             pins = pins_of(use_case)
-            for name in table_names(use_case):
+            for name in table_schemas(use_case):
                 pinned[name] = tuple(sorted(pins.get(name, set())))
                 try:
                     joined[name] = compact(name)
@@ -75,17 +76,6 @@ def tidy() -> RetentionOutcome:
             joined=joined, removed=removed, pinned=pinned, data_docs=docs, spool=spool, remnants=_remnants(),
             busy=tuple(busy),
         )  # fmt: skip
-
-
-def table_names(use_case: UseCase) -> list[str]:
-    """Every table of a use case."""
-    from airworthy import features, ingest, monitoring
-
-    return [
-        name
-        for schemas in (ingest.table_schemas, features.table_schemas, monitoring.table_schemas)
-        for name in schemas(use_case)
-    ]
 
 
 def pins_of(use_case: UseCase) -> dict[str, set[int]]:

@@ -10,7 +10,7 @@ from airworthy.config import Settings, UseCase, get_settings, get_use_case
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger.clock import advance
-from airworthy.monitoring import table_schemas
+from airworthy.platform.every_table import table_schemas
 
 KEYS = ("2024-01-01", "2024-01-02")
 
@@ -21,9 +21,8 @@ def shop(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> UseCase:
     monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
     get_settings.cache_clear()
     case = get_use_case("tiny_orders")
-    for schemas in (ingest.table_schemas, features.table_schemas, table_schemas):
-        for name, schema in schemas(case).items():
-            tables.create(name, schema)
+    for name, schema in table_schemas(case).items():
+        tables.create(name, schema)
     features.apply(case)
     advance(case, Interval.of("2024-01-10").end)
     for key in KEYS:

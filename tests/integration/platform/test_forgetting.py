@@ -20,9 +20,11 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import ForgottenKey
 from airworthy.monitoring.collect import log_table
 from airworthy.platform.forgetting import forget
+from airworthy.serving import batch
 from airworthy.serving.spool import Spool
 from airworthy.training import build_training_set, read_training_set
 
+from ..serving.world import promote, release  # noqa: TID252 - one small world for both
 from .conftest import KEYS
 
 KEY, OTHER, WHO = "c07", "c08", "cli/officer"
@@ -128,6 +130,19 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
     assert not [r for layer in ("raw", "clean") for r in orders(layer) if r["customer"] == KEY]
     again = forget(shop, "customer", KEY, who=WHO)
     assert sum(again.rows.values()) == again.online == again.files == 0
+
+
+def test_scores_of_the_key_go_too_and_the_others_stay(shop: UseCase) -> None:
+    day = Interval.of(KEYS[1])
+    promote(shop, release(shop, seed=1))
+    scored = batch.score(shop, day, run="test").partition.rows
+    mine = {row["order_id"] for row in orders("clean") if row["customer"] == KEY}
+    before = set(tables.read(shop.table("scores", "batch"))["order_id"].to_pylist())
+    assert before & mine
+    assert len(before) == scored
+    outcome = forget(shop, "customer", KEY, who=WHO)
+    assert outcome.rows["tiny_orders/scores/batch"] == len(before & mine)
+    assert set(tables.read(shop.table("scores", "batch"))["order_id"].to_pylist()) == before - mine
 
 
 def test_a_training_set_loses_its_rows_and_still_reads(shop: UseCase) -> None:

@@ -15,6 +15,7 @@ from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import commits
 from airworthy.platform import retention
+from airworthy.platform.every_table import table_schemas
 from airworthy.validation import write_data_docs
 
 TABLE, KEY, OTHER = "tiny_orders/raw/numbers", "2024-01-01", "2024-01-02"
@@ -78,7 +79,7 @@ def test_tidying_removes_what_is_old_and_only_that(platform_env: Settings, monke
     monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
     get_settings.cache_clear()
     case: UseCase = get_use_case("tiny_orders")
-    for name, schema in _schemas(case).items():
+    for name, schema in table_schemas(case).items():
         tables.create(name, schema)
     for token in (1, 2, 10):
         write_data_docs(case.name, f"{KEY}/{token}", [])
@@ -94,9 +95,3 @@ def test_tidying_removes_what_is_old_and_only_that(platform_env: Settings, monke
     assert sorted(path.name for path in docs.iterdir()) == [".index.html.1.tmp", "10"]
     assert outcome.busy == ()
     assert retention.tidy().data_docs == 0
-
-
-def _schemas(case: UseCase) -> dict[str, pa.Schema]:
-    from airworthy import features, ingest, monitoring
-
-    return {**ingest.table_schemas(case), **features.table_schemas(case), **monitoring.table_schemas(case)}

@@ -21,6 +21,7 @@ from airworthy.ledger.clock import advance
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet, Validation
 from airworthy.platform import retention
+from airworthy.platform.every_table import table_schemas
 from airworthy.training import (
     build_training_set,
     data_docs_link,
@@ -147,8 +148,7 @@ def test_after_corrections_and_retention_the_same_rows_are_made_again(shop: UseC
     # when everything old is removed but what the training set was read from (it is recent: it is pinned),
     pins = retention.pins_of(shop)
     assert pins == {name: {version} for name, version in ref.data_versions.items()}
-    names = retention.table_names(shop)
-    for name in names:
+    for name in table_schemas(shop):
         if tables.DeltaTable.is_deltatable(tables.url(name)):
             retention.vacuum(name, pins.get(name, ()), timedelta(0))
     # then it can be made again, bit by bit, and a training set of today is another one.

@@ -21,6 +21,7 @@ from airworthy.intervals import Interval
 from airworthy.lake.duck import session
 from airworthy.lake.tables import INTERVAL
 from airworthy.monitoring.collect import SCHEMA
+from airworthy.serving import batch
 from airworthy.training.training_set import LABEL, PART, TIME
 from airworthy.validation import gx
 from airworthy.validation.row_rules import fulfilled
@@ -66,7 +67,8 @@ def schema_of(name: str) -> pa.Schema:
         return pa.schema([(PART, pa.string()), (LABEL, pa.bool_()), (TIME, moment), *keys, *columns])
     if layer == "log":
         return SCHEMA
-    return {**table_schemas(case), **features.table_schemas(case)}[case.table(layer or "raw", table)]
+    known = {**table_schemas(case), **features.table_schemas(case), **batch.table_schemas(case)}
+    return known[case.table(layer or "raw", table)]
 
 
 def the_suite(case: UseCase, name: str) -> Suite:
@@ -91,6 +93,7 @@ def test_every_table_has_its_suite(case: UseCase) -> None:
     assert {n for n in names if not n.startswith(("quarantine/", "superseded/"))} | {
         "training/set",
         "log/predictions",
+        "scores/batch",
     } == set(SUITES)
 
 
