@@ -57,6 +57,37 @@ def test_a_run_that_comes_back_after_a_newer_one_changes_nothing(world: World, f
     assert problems == []
 
 
+def test_a_stopped_builder_holds_nobody_up_and_stands_down_when_it_wakes(
+    world: World, findings: list[dict[str, Any]]
+) -> None:
+    # Given a catch-up, and what it leaves,
+    world.run([["ingest", NEW, "scheduled"], ["ingest", CORRECTED, "arrivals"]])
+    world.keep("stopped")
+    (ended,) = world.run([["features", "alone"]], mode=COUNT)
+    effects, expected, problems = int(ended["said"]), world.state(), []
+    for point in chosen("stopped", effects, 30 if FULL_CAMPAIGN else 2):
+        world.reset("stopped")
+        # when its process is stopped before one of its effects, whatever it holds then,
+        stopped, other = world.run(
+            [["features", "stopped"]], at=point, mode=PAUSE, then=[[["features", "other"]]], patience=60,
+            env={"AIRWORTHY_LEASE_SECONDS": "1"},
+        )  # fmt: skip
+        # then another one does the work long before it wakes, and it finds that out.
+        broken = violations(world)
+        events = {event["step"][1]: event for event in world.history()}
+        if [event["step"][1] for event in world.history()] != ["other", "stopped"] or "error" in events["other"]:
+            broken.append(f"the other one did not go on: {world.history()}")
+        if events["stopped"].get("error", "SupersededError") not in ("SupersededError", "ServiceUnavailableError"):
+            broken.append(f"woken, it says {events['stopped']}")
+        world.run([["features", "again"]])
+        if {stopped["status"], other["status"]} != {0} or world.state() != expected:
+            broken.append(f"the result differs: {stopped}, {other}")
+        outcome = events["stopped"].get("error", "done")
+        findings.append({"fault": "stopped holder", "where": stopped["said"], "woken": outcome, "violations": broken})
+        problems += [f"stopped at {point} of {effects}, {stopped['said']}: {words}" for words in broken]
+    assert problems == []
+
+
 def test_reads_while_values_are_published_are_old_or_new_and_never_fail(
     world: World, findings: list[dict[str, Any]]
 ) -> None:

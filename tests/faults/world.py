@@ -82,6 +82,7 @@ class World:
     folder: Path
     zygote: Zygote
     name: str = field(default_factory=lambda: secrets.token_hex(4))
+    _labels: set[str] = field(default_factory=set)
 
     @property
     def var(self) -> Path:
@@ -139,27 +140,28 @@ class World:
                 tables.create(table, schema)
             features.apply(case)
 
-    def keep(self) -> None:
-        """Take the snapshot that ``reset`` goes back to."""
-        shutil.rmtree(self.folder / "kept", ignore_errors=True)
-        shutil.copytree(self.var, self.folder / "kept")
+    def keep(self, label: str = "kept") -> None:
+        """Take a snapshot that ``reset`` goes back to."""
+        self._labels.add(label)
+        shutil.rmtree(self.folder / label, ignore_errors=True)
+        shutil.copytree(self.var, self.folder / label)
         for name in DATABASES:
-            self._sql(f"DROP DATABASE IF EXISTS kept_{self._database(name)} WITH (FORCE)")
-            self._sql(f"CREATE DATABASE kept_{self._database(name)} TEMPLATE {self._database(name)}")
+            self._sql(f"DROP DATABASE IF EXISTS {label}_{self._database(name)} WITH (FORCE)")
+            self._sql(f"CREATE DATABASE {label}_{self._database(name)} TEMPLATE {self._database(name)}")
 
-    def reset(self) -> None:
-        """Put everything back to the snapshot."""
+    def reset(self, label: str = "kept") -> None:
+        """Put everything back to a snapshot."""
         shutil.rmtree(self.var, ignore_errors=True)
-        shutil.copytree(self.folder / "kept", self.var)
+        shutil.copytree(self.folder / label, self.var)
         self.history_file.unlink(missing_ok=True)
         for name in DATABASES:
             self._sql(f"DROP DATABASE IF EXISTS {self._database(name)} WITH (FORCE)")
-            self._sql(f"CREATE DATABASE {self._database(name)} TEMPLATE kept_{self._database(name)}")
+            self._sql(f"CREATE DATABASE {self._database(name)} TEMPLATE {label}_{self._database(name)}")
 
     def drop(self) -> None:
         """Drop the databases."""
         for name in DATABASES:
-            for database in (self._database(name), f"kept_{self._database(name)}"):
+            for database in (self._database(name), *(f"{label}_{self._database(name)}" for label in self._labels)):
                 self._sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def run(
@@ -169,12 +171,17 @@ class World:
         mode: int = COUNT,
         then: Sequence[Sequence[Sequence[str]]] = (),
         env: Mapping[str, str] | None = None,
+        patience: float = 4.0,
     ) -> list[dict[str, Any]]:
-        """Run jobs at the same time, each in a process of its own; a job is a list of steps (see zygote.py)."""
+        """Run jobs at the same time, each in a process of its own; a job is a list of steps (see zygote.py).
+
+        ``patience`` is how many seconds the jobs of ``then`` have before the stopped ones go on.
+        """
         return self.zygote.run(
             {
                 "env": {**self.env, **(env or {})}, "use_case": USE_CASE, "history": str(self.history_file),
                 "jobs": jobs, "at": at, "mode": mode, "then": then,
+                "patience": patience,
             }
         )  # fmt: skip
 

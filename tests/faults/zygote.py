@@ -28,7 +28,6 @@ import airworthy.ingest  # noqa: F401
 from faults.campaign import corrected, deliver
 
 COUNT = 1
-PATIENCE_S = 4.0
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
             for pid, _ in first:
                 _stopped(pid)
             second = [_start({**batch, "mode": 1}, steps) for steps in batch["then"]]
-            _patiently(second)
+            _patiently(second, batch["patience"])
             for pid, _ in first:
                 os.kill(pid, signal.SIGCONT)
             first += second
@@ -53,9 +52,9 @@ def _stopped(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
-def _patiently(children: list[tuple[int, int]]) -> None:
+def _patiently(children: list[tuple[int, int]], seconds: float) -> None:
     """Wait for processes to end, but not for ever."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + seconds
     for pid, _ in children:
         while time.monotonic() < deadline and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
             time.sleep(0.05)

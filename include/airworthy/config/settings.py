@@ -40,6 +40,7 @@ class Settings(BaseSettings):
         clock: ``wall``, or ``replay``: data time then comes from the ledger.
         spool: Folder of the prediction service's append-only log (local disk).
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
+        lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
         who: Name written into the promotion log for actions of this process.
         cost_currency, cost_per_cpu_hour, cost_per_gb_hour, cost_per_gb_written: What a CPU-hour, a gigabyte (1e9 bytes)
@@ -79,6 +80,7 @@ class Settings(BaseSettings):
     clock: Literal["wall", "replay"] = "replay"
     spool: Path = Path()
     forget_key: SecretStr | None = None
+    lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)
     who: str = "airworthy"
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"

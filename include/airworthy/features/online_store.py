@@ -29,6 +29,7 @@ from psycopg import Connection, sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import PositiveFloat, PositiveInt, StrictStr, model_validator
 
+from airworthy.config import get_settings
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
 
 OnlineRow: TypeAlias = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -248,8 +249,12 @@ def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Conne
             pool.check()
             raise
 
+    given = _get_conn_kwargs(config)
+    lease = f"-c idle_in_transaction_session_timeout={get_settings().lease_seconds * 1000}"
     options = {
-        **_get_conn_kwargs(config),
+        **given,
+        # A writer that is stopped in the middle must not keep its row locks from the others for ever.
+        "options": f"{given.get('options') or ''} {lease}",
         "connect_timeout": max(2, math.ceil(config.pool_timeout_seconds)),
         "keepalives_idle": config.keepalives_idle,
     }

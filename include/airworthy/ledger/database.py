@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from airworthy.config import get_settings
+
+log = logging.getLogger(__name__)
 
 LOCKS = {"migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7}
 
@@ -21,9 +26,9 @@ LOCKS = {"migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "
 @lru_cache(maxsize=2)
 def _engine(dsn: str, pid: int) -> Engine:
     # One engine a process: Airflow's tasks are forks, and connections do not survive a fork.
-    return create_engine(
-        dsn, pool_pre_ping=True, pool_size=4, max_overflow=8, connect_args={"options": "-c timezone=UTC"}
-    )
+    # A process that is stopped in the middle of a transaction must not keep its row locks from the others for ever.
+    options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={get_settings().lease_seconds * 1000}"
+    return create_engine(dsn, pool_pre_ping=True, pool_size=4, max_overflow=8, connect_args={"options": options})
 
 
 def engine() -> Engine:
@@ -42,21 +47,36 @@ def transaction() -> Iterator[Session]:
 def exclusive(work: str, use_case: str) -> Iterator[None]:
     """Wait for, and hold, a PostgreSQL advisory lock: saves double work, decides nothing (fencing tokens do).
 
+    Who holds it gives a sign of life all the time. A holder that gives none for ``lease_seconds`` (stopped, or its machine
+    is gone) loses it, and another one goes on; when it wakes, the newer claim refuses what it would still publish.
+
     Args:
         work: One of ``LOCKS``.
         use_case: The use case.
     """
+    done = threading.Event()
     with engine().connect() as connection:
         connection.execute(
-            text("SELECT pg_advisory_lock(:work, hashtext(:name))"), {"work": LOCKS[work], "name": use_case}
+            text("SELECT pg_advisory_xact_lock(:work, hashtext(:name))"), {"work": LOCKS[work], "name": use_case}
         )
+        alive = threading.Thread(target=_sign_of_life, args=(connection, done, f"{work} {use_case}"), daemon=True)
+        alive.start()
         try:
             yield
         finally:
-            connection.rollback()
-            connection.execute(
-                text("SELECT pg_advisory_unlock(:work, hashtext(:name))"), {"work": LOCKS[work], "name": use_case}
-            )
+            done.set()
+            alive.join()
+            with suppress(SQLAlchemyError):  # the lock is lost already: there is nothing to give back
+                connection.rollback()
+
+
+def _sign_of_life(connection: Connection, done: threading.Event, lock: str) -> None:
+    while not done.wait(get_settings().lease_seconds / 4):
+        try:
+            connection.execute(text("SELECT 1"))
+        except SQLAlchemyError as error:
+            log.warning("the lock %s was lost, another process may work now: %s", lock, str(error).splitlines()[0])
+            return
 
 
 def migrate() -> None:
