@@ -30,6 +30,8 @@ WARM = (
     "ibis",
     "treelite",
     "skops.io",
+    "optuna",
+    "scipy.stats.qmc",
     "psycopg_pool",
 )
 

@@ -55,13 +55,15 @@ def execute(socket_dir: Path, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def ledger_template(postgres: Path) -> str:
-    """A database with the ledger's newest schema; every test copies it."""
+    """A database with the newest schema of the ledger and of its studies; every test copies it."""
     from airworthy.ledger.database import engine, migrate
+    from airworthy.training import studies
 
     execute(postgres, "CREATE DATABASE ledger_template")
     os.environ["AIRWORTHY_LEDGER_DSN"] = f"postgresql+psycopg://postgres@/ledger_template?host={postgres}"
     get_settings.cache_clear()
     migrate()
+    studies.migrate()
     engine().dispose()
     del os.environ["AIRWORTHY_LEDGER_DSN"]
     get_settings.cache_clear()

@@ -20,7 +20,9 @@ from airworthy.config import get_settings
 
 log = logging.getLogger(__name__)
 
-LOCKS = {"migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7}
+LOCKS = {
+    "migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7, "search": 8,
+}  # fmt: skip
 
 
 @lru_cache(maxsize=2)

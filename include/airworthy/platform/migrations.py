@@ -94,8 +94,10 @@ def tables() -> None:
     from airworthy.lake.tables import create
     from airworthy.ledger.database import migrate
     from airworthy.platform.every_table import table_schemas
+    from airworthy.training import studies
 
     migrate()
+    studies.migrate()
     buckets(get_settings())
     for use_case in use_cases().values():
         for table, schema in table_schemas(use_case).items():
