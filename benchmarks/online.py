@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quality import prepare
+from _year import prepare
 
 AIM = 1.5
 

@@ -25,6 +25,7 @@ LINKS = {
     "Verdict": "link_verdict",
     "Experiment report": "link_experiment",
     "What was tried": "link_tried",
+    "Model card": "link_card",
     "Data Docs": "link_data_docs",
     "Profile": "link_profile",
     "Drift report": "link_drift",

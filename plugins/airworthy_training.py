@@ -74,6 +74,7 @@ def register(case: UseCase) -> Callable[..., Any]:
 
         from airworthy.config import get_use_case
         from airworthy.records import CandidateRef, Verdict
+        from airworthy.registry import card_link
         from airworthy.registry import register as register_stage
         from airworthy_tasks import outcomes, report
 
@@ -83,7 +84,10 @@ def register(case: UseCase) -> Callable[..., Any]:
         with outcomes():
             release = register_stage(get_use_case(case.name), CandidateRef.model_validate(candidate), judged)
         keep_record(case, release.run_id)
-        link = {"MLflow run": f"{get_settings().mlflow_public_url}/#/models/{get_settings().model_name(case.name)}"}
-        return report(release, f"challenger {release.digest[:12]} (version {release.version}): {judged.summary}", link)
+        links = {
+            "MLflow run": f"{get_settings().mlflow_public_url}/#/models/{get_settings().model_name(case.name)}",
+            "Model card": card_link(case.name, release.version),
+        }
+        return report(release, f"challenger {release.digest[:12]} (version {release.version}): {judged.summary}", links)
 
     return register_challenger

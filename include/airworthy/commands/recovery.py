@@ -55,10 +55,20 @@ def drill(
     show_record(try_it(url, say=say))
 
 
-def tidy() -> None:
-    """Join small files, and remove old versions that no model needs, old Data Docs and collected spool files."""
+def tidy(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show which releases are needed and why, and what would go.")
+    ] = False,
+) -> None:
+    """Join small files; remove what nobody needs: old versions, Data Docs, collected spool files, releases, training sets."""
+    from airworthy.config.use_case import use_cases
+    from airworthy.platform.release_retention import plan
     from airworthy.platform.retention import tidy as tidy_up
 
+    if dry_run:
+        for case in use_cases().values():
+            show_record(plan(case))
+        return
     show_record(tidy_up())
 
 

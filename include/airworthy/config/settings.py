@@ -42,6 +42,7 @@ class Settings(BaseSettings):
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
+        keep_releases: So many releases that served keep their files for a rollback, however old they are.
         who: Name written into the promotion log for actions of this process.
         cost_currency, cost_per_cpu_hour, cost_per_gb_hour, cost_per_gb_written: What a CPU-hour, a gigabyte (1e9 bytes)
             of memory for an hour and a gigabyte written cost. The defaults have the size of a cloud's list prices and
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     forget_key: SecretStr | None = None
     lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)
+    keep_releases: int = Field(default=10, ge=1)
     who: str = "airworthy"
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"
     lock_file: Path = PROJECT_ROOT / "uv.lock"

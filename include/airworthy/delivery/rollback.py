@@ -13,6 +13,7 @@ from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.models import Promotion
 from airworthy.records import Record
+from airworthy.registry.states import GONE
 
 
 class RollbackError(AirworthyError):
@@ -57,7 +58,7 @@ def candidates(use_case: UseCase) -> list[Candidate]:
     rows = promotions.promotion_log(use_case.name)
     if not rows:
         return []
-    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state != "refused"}
+    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state not in GONE}
     standing = _standing(rows)
     newest = {row.to_digest: row for row in rows}
     return [

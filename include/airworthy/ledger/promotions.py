@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from airworthy.errors import StaleVerdictError
+from airworthy.errors import ReleaseError, StaleVerdictError
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, ServingWorker, VerdictRow
 from airworthy.records import Release, Verdict
 
+REMOVED = "removed"
 HEARTBEAT_LIMIT = timedelta(seconds=10)
 
 
@@ -92,13 +93,25 @@ def releases(use_case: str, state: str | None = None) -> list[ReleaseRow]:
 
 
 def set_release_state(digest: str, state: str, reason: str = "") -> None:
-    """Set a release's state (``challenger | champion | retired | refused``) with the reason."""
+    """Set a release's state (``challenger | champion | retired | refused | removed``) with the reason."""
     with transaction() as session:
         session.execute(
             update(ReleaseRow)
             .where(ReleaseRow.digest == digest)
             .values(state=state, reason=reason, updated_at=func.now())
         )
+
+
+def mark_removed(digest: str, reason: str) -> bool:
+    """Say that a release's files go, if it is still retired or refused; False when it is not, and nothing may go then."""
+    with transaction() as session:
+        marked = session.scalar(
+            update(ReleaseRow)
+            .where(ReleaseRow.digest == digest, ReleaseRow.state.in_(("retired", "refused")))
+            .values(state=REMOVED, reason=reason, updated_at=func.now())
+            .returning(ReleaseRow.digest)
+        )
+    return marked is not None
 
 
 def promote(
@@ -124,6 +137,7 @@ def promote(
 
     Raises:
         StaleVerdictError: another release became champion meanwhile; nothing was changed.
+        ReleaseError: retention removed its files; nothing was changed.
     """
     current = champion(use_case)
     if (current.digest if current else None) != expected:
@@ -139,6 +153,13 @@ def promote(
                 )
             )  # fmt: skip
             session.flush()
+            # Retention takes the same row's lock before it removes files: one of the two sees what the other did.
+            state = session.scalar(select(ReleaseRow.state).where(ReleaseRow.digest == to_digest).with_for_update())
+            if state == REMOVED:
+                raise ReleaseError(
+                    f"the files of release {to_digest[:12]} of {use_case} were removed by retention",
+                    next_step="make it again (`airworthy reproduce`), or choose another of `airworthy promotions`",
+                )
             session.execute(
                 update(ReleaseRow)
                 .where(ReleaseRow.use_case == use_case, ReleaseRow.state == "champion")

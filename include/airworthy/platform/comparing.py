@@ -16,6 +16,7 @@ from airworthy.lake import tables
 from airworthy.ledger.commits import newest_commits
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Commit, ReleaseRow, TrainingSet
+from airworthy.ledger.promotions import REMOVED
 from airworthy.records import TrainingSetRef
 
 
@@ -35,11 +36,11 @@ def partitions() -> Iterator[str | None]:
 
 
 def releases() -> Iterator[str | None]:
-    """For each release in the ledger: None, or why it cannot serve."""
+    """For each release in the ledger whose files are kept: None, or why it cannot serve."""
     from airworthy.registry import verify
 
     with transaction() as session:
-        digests = session.scalars(select(ReleaseRow.digest)).all()
+        digests = session.scalars(select(ReleaseRow.digest).where(ReleaseRow.state != REMOVED)).all()
     for digest in digests:
         try:
             verify(digest)
@@ -49,11 +50,11 @@ def releases() -> Iterator[str | None]:
 
 
 def training_sets() -> Iterator[str | None]:
-    """For each training set in the ledger: None, or why it cannot be read again."""
+    """For each training set in the ledger whose file is kept: None, or why it cannot be read again."""
     from airworthy.training import read_training_set
 
     with transaction() as session:
-        rows = session.scalars(select(TrainingSet)).all()
+        rows = session.scalars(select(TrainingSet).where(TrainingSet.removed_at.is_(None))).all()
     for row in rows:
         ref = TrainingSetRef.model_validate(row.ref)
         try:

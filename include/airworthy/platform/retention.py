@@ -2,7 +2,7 @@
 
 Versions of a table that a training set of a live or rollback-able model was read from stay, for as long as that model can
 serve; other old versions go ``AIRWORTHY_KEEP_DAYS`` after they were replaced. Of Data Docs the newest run of an interval
-stays. A spool file goes when all of it is in the prediction log and its writer is gone.
+stays. A spool file goes when all of it is in the prediction log and its writer is gone. Of releases see ``release_retention``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, TrainingSet, VerdictRow
 from airworthy.platform.every_table import table_schemas
+from airworthy.platform.release_retention import ReleasePlan, remove_releases
 from airworthy.records import Record, TrainingSetRef
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class RetentionOutcome(Record):
         removed: Files of old versions that were removed, by table.
         pinned: Old versions that stay for a model's training set, by table.
         data_docs, spool, remnants: Folders of Data Docs, spool files, and half-written files that were removed.
+        releases, models, training_sets: Digests of those that were removed: nobody could need them any more.
         busy: Tables that somebody was writing: the next time will do.
     """
 
@@ -49,6 +51,9 @@ class RetentionOutcome(Record):
     data_docs: int
     spool: int
     remnants: int
+    releases: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    training_sets: tuple[str, ...] = ()
     busy: tuple[str, ...] = ()
 
 
@@ -59,6 +64,7 @@ def tidy() -> RetentionOutcome:
     removed: dict[str, int] = {}
     pinned: dict[str, tuple[int, ...]] = {}
     busy: list[str] = []
+    plans: list[ReleasePlan] = []
     docs = spool = 0
     with exclusive("housekeeping", ""):
         for use_case in use_cases().values():
@@ -72,7 +78,10 @@ def tidy() -> RetentionOutcome:
                 removed[name] = vacuum(name, pinned[name], keep)
             docs += _old_data_docs(use_case, keep)
             spool += collected(use_case)
+            plans.append(remove_releases(use_case))
         return RetentionOutcome(
+            releases=tuple(d for p in plans for d in p.releases), models=tuple(d for p in plans for d in p.models),
+            training_sets=tuple(d for p in plans for d in p.training_sets),
             joined=joined, removed=removed, pinned=pinned, data_docs=docs, spool=spool, remnants=_remnants(),
             busy=tuple(busy),
         )  # fmt: skip

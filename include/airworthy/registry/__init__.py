@@ -1,6 +1,16 @@
 """The registry: releases in their store, versions and aliases in MLflow. The promotion log says which one serves."""
 
+from airworthy.registry.card import card_link
 from airworthy.registry.registration import reconcile_aliases, register
-from airworthy.registry.store import load, load_verdict, release_folder, verify
+from airworthy.registry.store import load, load_card, load_verdict, release_folder, verify
 
-__all__ = ["load", "load_verdict", "reconcile_aliases", "register", "release_folder", "verify"]
+__all__ = [
+    "card_link",
+    "load",
+    "load_card",
+    "load_verdict",
+    "reconcile_aliases",
+    "register",
+    "release_folder",
+    "verify",
+]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airworthy.config import UseCase
 from airworthy.ledger import promotions
+from airworthy.registry.states import GONE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,9 +20,13 @@ def wanted(use_case: UseCase) -> dict[str, int]:
     digests: dict[str, str | None] = {}
     if log:
         digests = {"champion": log[-1].to_digest, "previous": log[-1].from_digest}
-    open_releases = promotions.releases(use_case.name, "challenger")
-    if open_releases:
-        digests["challenger"] = open_releases[-1].digest
+    states = {release.digest: release.state for release in promotions.releases(use_case.name)}
+    if states.get(digests.get("previous") or "") in GONE:
+        # Nobody must take for the one before what never answered, or has no files any more.
+        del digests["previous"]
+    challengers = [digest for digest, state in states.items() if state == "challenger"]
+    if challengers:
+        digests["challenger"] = challengers[-1]
     versions = {alias: promotions.get_release(digest) for alias, digest in digests.items() if digest}
     return {alias: release.version for alias, release in versions.items() if release and release.version is not None}
 

@@ -11,6 +11,7 @@ from airworthy.ledger import promotions
 from airworthy.ledger.database import exclusive
 from airworthy.records import CandidateRef, Release, Verdict
 from airworthy.registry.aliases import reconcile
+from airworthy.registry.card import build_card, card_bytes, publish_card
 from airworthy.registry.store import write_release
 from airworthy.training import model_files, tracking
 from airworthy.training.folders import read_folder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERDICT_TAG, RELEASE_TAG, MODEL_TAG = "airworthy.verdict", "airworthy.release", "airworthy.model_digest"
+CARD_TAG = "airworthy.model_card"
 
 
 def register(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> Release:
@@ -34,14 +36,17 @@ def register(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> Re
     """
     _require_pass(use_case, candidate, verdict)
     _, files = read_folder(candidate.folder, candidate.model_digest)
-    model_files.from_files(files, candidate.model_digest, candidate.folder)
+    model = model_files.from_files(files, candidate.model_digest, candidate.folder)
     # MLflow has no compare-and-set: the lock keeps two tasks from making two versions of one verdict.
     with exclusive("register", use_case.name):
         mlflow = tracking.client()
         name = _registered_model(mlflow, use_case)
         version = _version(mlflow, name, candidate, verdict)
-        release = write_release(files, verdict, run_id=candidate.run_id, version=version)
-        mlflow.set_model_version_tag(name, str(version), RELEASE_TAG, release.digest)
+        card = build_card(use_case, candidate, verdict, model, version=version)
+        release = write_release(files, verdict, run_id=candidate.run_id, version=version, card=card_bytes(card))
+        link = publish_card(use_case.name, card)
+        for tag, value in ((RELEASE_TAG, release.digest), (CARD_TAG, link)):
+            mlflow.set_model_version_tag(name, str(version), tag, value)
         promotions.record_release(release)
     reconcile_aliases(use_case)
     log.info("%s: release %s is version %d, challenger", use_case.name, release.digest[:12], version)

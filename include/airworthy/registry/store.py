@@ -1,7 +1,8 @@
-"""The release store: the model's files and its verdict, in a folder named by the digest over all of them."""
+"""The release store: the model's files, its verdict and its card, in a folder named by the digest over all of them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,9 @@ from airworthy.training import model_files
 from airworthy.training.folders import canonical_manifest, folder_url, read_folder, sha256, write_folder
 from airworthy.training.model_files import LoadedModel
 
-VERDICT_FILE = "verdict.json"
+VERDICT_FILE, CARD_FILE = "verdict.json", "model_card.json"
+# What a release adds to the model; the model digest, which the verdict is about, covers the rest.
+ADDED = (VERDICT_FILE, CARD_FILE)
 
 
 def releases_url() -> str:
@@ -25,7 +28,9 @@ def release_folder(digest: str) -> str:
     return folder_url(releases_url(), digest)
 
 
-def write_release(files: dict[str, bytes], verdict: Verdict, *, run_id: str, version: int) -> Release:
+def write_release(
+    files: dict[str, bytes], verdict: Verdict, *, run_id: str, version: int, card: bytes = b"{}"
+) -> Release:
     """Write a release's folder; the same content gives the same digest.
 
     Args:
@@ -33,13 +38,14 @@ def write_release(files: dict[str, bytes], verdict: Verdict, *, run_id: str, ver
         verdict: The verdict about them.
         run_id: MLflow run that fitted the model.
         version: Version of the registered model.
+        card: The model card, as JSON.
     """
     facts = {
         "use_case": verdict.use_case, "model_digest": verdict.model_digest, "verdict_id": verdict.id,
         "champion_digest": verdict.champion_digest, "run_id": run_id, "version": version,
     }  # fmt: skip
     record = verdict.model_dump_json(indent=1).encode()
-    digest, _ = write_folder(releases_url(), {**files, VERDICT_FILE: record}, facts)
+    digest, _ = write_folder(releases_url(), {**files, VERDICT_FILE: record, CARD_FILE: card}, facts)
     return _release(digest, facts)
 
 
@@ -68,6 +74,13 @@ def load_verdict(digest: str) -> Verdict:
     return Verdict.model_validate_json(files[VERDICT_FILE])
 
 
+def load_card(digest: str) -> dict[str, Any]:
+    """The model card in a release; empty for one from before there were cards. Raises ReleaseError as ``verify``."""
+    _, files = _read(digest)
+    card: dict[str, Any] = json.loads(files.get(CARD_FILE, b"{}"))
+    return card
+
+
 def _read(digest: str) -> tuple[Release, dict[str, bytes]]:
     folder = release_folder(digest)
     manifest, files = read_folder(folder, digest)
@@ -78,7 +91,7 @@ def _read(digest: str) -> tuple[Release, dict[str, bytes]]:
         )
     release = _release(digest, manifest)
     verdict = Verdict.model_validate_json(files[VERDICT_FILE])
-    model_digests = {n: d for n, d in manifest["files"].items() if n != VERDICT_FILE}
+    model_digests = {n: d for n, d in manifest["files"].items() if n not in ADDED}
     if (
         sha256(canonical_manifest(model_digests, {})) != release.model_digest
         or verdict.model_digest != release.model_digest

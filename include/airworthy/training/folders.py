@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import uuid
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -97,12 +99,26 @@ def put(url: str, content: bytes) -> None:
 def _get(folder: str, name: str, digest: str) -> bytes:
     filesystem, path = fsspec.core.url_to_fs(f"{folder}/{name}")
     try:
+        if isinstance(filesystem, LocalFileSystem):
+            _plain_file(folder, name, digest)
         return bytes(filesystem.cat_file(path))
     except FileNotFoundError as error:
         raise ReleaseError(
             f"{name} of {digest[:12]} is missing in {folder}",
             next_step="restore the release store from its backup, or train again",
         ) from error
+
+
+def _plain_file(folder: str, name: str, digest: str) -> None:
+    """Refuse what is no file of this very folder, before it is opened: a link leads anywhere, a device never ends."""
+    place, file = Path(folder.removeprefix("file://")), Path(name)
+    mode = (place / file).lstat().st_mode
+    if file.name != name or not stat.S_ISREG(mode) or place.is_symlink():
+        kind = "a link" if place.is_symlink() or stat.S_ISLNK(mode) else "no plain file in it"
+        raise ReleaseError(
+            f"{name} of {digest[:12]} in {folder} is {kind}; it was not opened",
+            next_step="restore the release store from its backup, or train again; find out who wrote there",
+        )
 
 
 def _check(content: bytes, expected: str, name: str, folder: str, digest: str) -> None:

@@ -6,7 +6,7 @@
 ``encoder.json``          categories, means and scales, as data
 ``schema.json``           model inputs in order with types; feature service and its digest
 ``golden.json``           vectors as raw features, with the probabilities that they must give
-``requirements.txt``      what loads and scores it, ``name==version``
+``requirements.txt``      what loads and scores it, ``name==version``; the Python as a comment
 ``card.json``             what it was trained on and how
 ========================  =====================================================================
 """
@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from airworthy.config import get_settings
 from airworthy.errors import ReleaseError
@@ -40,7 +43,11 @@ MODEL_FILES = (
     "requirements.txt",
     "card.json",
 )
-NEEDED = ("numpy", "pyarrow", "scikit-learn", "scipy", "skops", "treelite")
+# What the code that loads and scores imports; what these need in turn is found.
+NEEDED = (
+    "deltalake", "fsspec", "numpy", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "scikit-learn", "scipy", "skops",
+    "treelite",
+)  # fmt: skip
 GOLDEN_PARITY = 1e-6
 GOLDEN_ROWS = 18
 
@@ -171,15 +178,28 @@ def write_model(
         "encoder.json": encoder.to_json().encode(),
         "schema.json": _json(schema.to_json()),
         "golden.json": _json(vectors),
-        "requirements.txt": ("\n".join(requirements or installed_requirements()) + "\n").encode(),
+        "requirements.txt": "\n".join(
+            [f"# Python {platform.python_version()}", *(requirements or installed_requirements()), ""]
+        ).encode(),
         "card.json": _json(card),
     }
     return write_folder(root_url, files)
 
 
 def installed_requirements() -> list[str]:
-    """``name==version`` of what loads and scores a model."""
-    return [f"{name}=={version(name)}" for name in NEEDED]
+    """``name==version`` of what loads and scores a model, and of all that these need in turn, as installed here."""
+    found: dict[str, str] = {}
+    waiting = [*NEEDED]
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found[name] = version(name)
+        for line in requires(name) or ():
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
+                waiting.append(wanted.name)
+    return sorted(f"{name}=={installed}" for name, installed in found.items())
 
 
 def golden_features(table: pa.Table, columns: dict[str, str]) -> list[dict[str, Any]]:
@@ -222,7 +242,9 @@ def from_files(files: dict[str, bytes], model_digest: str, where: str) -> Loaded
             or compile_scorer(load_estimator_bytes(files["model.skops"])),
             golden=tuple(json.loads(files["golden.json"])),
             card=json.loads(files["card.json"]),
-            requirements=tuple(files["requirements.txt"].decode().split()),
+            requirements=tuple(
+                line for line in files["requirements.txt"].decode().split("\n") if line and not line.startswith("#")
+            ),
         )
     except ValueError as error:
         raise ReleaseError(

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
+from sqlalchemy import func
 
 from airworthy import features
 from airworthy.config import UseCase, get_settings
@@ -263,11 +264,15 @@ def _place(digest: str) -> str:
 def _keep(ref: TrainingSetRef, rows: pa.Table) -> None:
     buffer = io.BytesIO()
     pq.write_table(rows, buffer, compression="zstd")
-    put(ref.url, buffer.getvalue())
     with transaction() as session:
-        # The same rows built again are the same training set: the first record stays.
-        if session.get(TrainingSet, ref.digest) is None:
+        # The same rows built again are the same training set: the first record stays, its age begins anew. Its lock is
+        # held until the file is there: retention may be removing it.
+        row = session.get(TrainingSet, ref.digest, with_for_update=True)
+        put(ref.url, buffer.getvalue())
+        if row is None:
             session.add(TrainingSet(digest=ref.digest, use_case=ref.use_case, ref=ref.to_json()))
+        else:
+            row.built_at, row.removed_at = func.now(), None
     log.info(
         "%s: training set %s: %d + %d rows, label rate %.3f",
         ref.use_case, ref.digest[:12], ref.train_rows, ref.holdout_rows, ref.label_rate,

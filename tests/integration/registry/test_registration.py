@@ -25,7 +25,7 @@ from airworthy.training.folders import MANIFEST, read_folder, write_folder
 from airworthy.training.training_set import part, read_training_set
 
 Make = Callable[..., TrainingSetRef]
-RELEASE_FILES = [*model_files.MODEL_FILES, "verdict.json", MANIFEST]
+RELEASE_FILES = [*model_files.MODEL_FILES, "verdict.json", "model_card.json", MANIFEST]
 
 
 def passing(tiny: UseCase, candidate: CandidateRef, /, **changes: Any) -> Verdict:

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import pickle
+import platform
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -253,3 +256,34 @@ def test_writing_again_mends_a_damaged_folder_and_leaves_no_temporary_files(
     assert again == (digest, folder)
     assert isinstance(load(folder, digest), LoadedModel)
     assert not [p for p in Path(folder).iterdir() if p.name.startswith(".")]
+
+
+LOADS = """
+import json, sys
+from importlib.metadata import packages_distributions
+from airworthy.training import model_files
+model = model_files.load(sys.argv[1], sys.argv[2])
+model.predict([g["features"] for g in model.golden])
+model_files.load_estimator(sys.argv[1], sys.argv[2])
+tops = {n.partition(".")[0] for n, m in sys.modules.items() if "site-packages" in (getattr(m, "__file__", None) or "")}
+names = packages_distributions()
+print(json.dumps(sorted({d for t in tops for d in names.get(t, [])})))
+"""
+
+
+def test_the_requirements_name_all_that_a_process_needs_to_load_and_score(store: tuple[str, str]) -> None:
+    from importlib.metadata import version
+
+    from packaging.utils import canonicalize_name
+
+    digest, folder = store
+    answer = subprocess.run(
+        [sys.executable, "-c", LOADS, folder, digest], capture_output=True, text=True, check=True, timeout=120
+    )
+    used = {canonicalize_name(name) for name in json.loads(answer.stdout)}
+    lines = dict(line.split("==") for line in load(folder, digest).requirements)
+    # numpy's f2py looks whether it is there, and does without.
+    assert used - lines.keys() <= {"charset-normalizer", "airworthy"}
+    assert all(version(name) == pinned for name, pinned in lines.items())
+    first = (Path(folder) / "requirements.txt").read_text().splitlines()[0]
+    assert first == f"# Python {platform.python_version()}"

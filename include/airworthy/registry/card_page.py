@@ -1,0 +1,77 @@
+"""A model card as one HTML page; nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}
+td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top;overflow-wrap:anywhere}
+th{width:14rem;font-weight:600}thead th{width:auto}td.n{text-align:right;font-variant-numeric:tabular-nums}
+small{color:#555}code{font-size:.9em}
+"""
+
+
+def page(card: Mapping[str, Any]) -> str:
+    """The page of a card."""
+    metrics = card["metrics"]
+    names = sorted({name for values in metrics.values() for name in values})
+    body = [
+        f"<h1>{escape(card['title'])}</h1>",
+        f"<p>{escape(card['model'])}, version {card['version']}; owner {escape(card['owner'])}</p>",
+        "<h2>Intended use</h2>", _facts(card["intended_use"]),
+        "<h2>Costs and threshold</h2>", _facts(card["costs"]),
+        "<h2>How good it is</h2>",
+        _rows(("metric", "training", "holdout", "champion on the same holdout"), [
+            (name, *(_number(metrics[part].get(name)) for part in ("train", "holdout", "champion_on_holdout")))
+            for name in names
+        ]),
+        "<h2>Slices of the holdout</h2>", _checks(card["slices"]) if card["slices"] else "<p>none declared</p>",
+        "<h2>What the gate checked</h2>", _checks(card["checks"]),
+        "<h2>Limits</h2>", _list(card["limits"]),
+        "<h2>Data</h2>", _facts(card["data"]),
+        "<h2>The model, step by step</h2>", _list(card["model_steps"], "ol"),
+        "<h2>Why it was trained</h2>", _facts(card["cause"]) if card["cause"] else "<p>no cause on record</p>",
+        "<h2>Lineage</h2>", _facts(card["lineage"]),
+        "<h2>If it goes wrong</h2>",
+        f"<p>Roll back: <code>{escape(card['rollback'])}</code>; make it again: <code>{escape(card['reproduce'])}</code></p>",
+    ]  # fmt: skip
+    title = escape(f"Model card: {card['model']} {card['version']}")
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>{"".join(body)}</html>'
+
+
+def _facts(values: Mapping[str, Any]) -> str:
+    lines = (f"<tr><th>{escape(str(k).replace('_', ' '))}</th><td>{_value(v)}</td></tr>" for k, v in values.items())
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{escape(str(k))}: {_value(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_value(v) for v in value)
+    return escape(_number(value) if isinstance(value, float) else str("none" if value is None else value))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _checks(checks: Iterable[Mapping[str, Any]]) -> str:
+    return _rows(
+        ("check", "value", "bound", "in words"),
+        [(c["name"], _number(c["value"]), _number(c["bound"]), c["words"]) for c in checks],
+    )
+
+
+def _rows(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    top = "".join(f"<th>{escape(h)}</th>" for h in head)
+    lines = ("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead>{''.join(lines)}</table>"
+
+
+def _list(lines: Iterable[str], kind: str = "ul") -> str:
+    return f"<{kind}>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</{kind}>"

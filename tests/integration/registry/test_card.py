@@ -1,0 +1,69 @@
+"""The model card: all of its sections, from what is on record; in the release, as a page, and linked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from airworthy.config import UseCase, get_settings
+from airworthy.ledger import promotions
+from airworthy.records import Check
+from airworthy.registry import card_link, load_card, register, release_folder, verify
+from airworthy.training import fit, tracking
+
+from .test_registration import Make, passing
+
+
+def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set: Make) -> None:
+    # Given a judged candidate with a slice, a champion's figures, and a cause on record.
+    ref = training_set()
+    candidate = fit(tiny, ref, run="train__1", parameters={"C": 0.5})
+    part = Check(name="slice order_channel=web", value=0.7, bound=0.55, reason="r", passed=True, words="<web> 0.700")
+    verdict = passing(tiny, candidate)
+    verdict = verdict.model_copy(update={"checks": (*verdict.checks, part), "champion_metrics": {"roc_auc": 0.7}})
+    promotions.record_verdict(verdict, {"7": {"cause": "drift", "evidence": {"share": 0.6}}})
+
+    # When it is registered.
+    release = register(tiny, candidate, verdict)
+
+    # Then the card says what it is for, what it learned from, how good it is where, and where it comes from.
+    card = load_card(release.digest)
+    assert (card["model"], card["version"], card["owner"]) == (f"dev.{tiny.name}", 1, tiny.owner)
+    assert card["intended_use"]["users"] == tiny.problem.users
+    assert card["intended_use"]["label"] == tiny.problem.label
+    assert card["costs"]["threshold"] == round(tiny.problem.threshold, 6)
+    assert card["data"]["trained_on"] == ["2024-01-01T00:00:00+00:00", "2024-01-21T00:00:00+00:00"]
+    assert card["data"]["data_versions"] == {tiny.table("clean", "orders"): 3}
+    assert 0.7 < card["metrics"]["train"]["train_roc_auc"] <= 1
+    assert (card["metrics"]["holdout"], card["metrics"]["champion_on_holdout"]) == ({"roc_auc": 0.8}, {"roc_auc": 0.7})
+    assert [s["name"] for s in card["slices"]] == ["slice order_channel=web"]
+    assert [c["name"] for c in card["checks"]] == ["roc_auc"]
+    assert card["cause"] == {"7": {"cause": "drift", "evidence": {"share": 0.6}}}
+    assert "C=0.5" in card["model_steps"][2]
+    assert (card["lineage"]["mlflow_run"], card["lineage"]["code_revision"]) == (candidate.run_id, tracking.revision())
+    assert any(line.startswith("numpy==") for line in card["lineage"]["requirements"])
+    assert len(card["limits"]) >= 4
+    # And it is a page that people reach from MLflow, with nothing of the data as markup.
+    page = (Path(get_settings().docs_url) / "cards" / tiny.name / "1.html").read_text()
+    assert "&lt;web&gt; 0.700" in page
+    for words in ("Intended use", "Limits", "drift", candidate.model_digest, tiny.title):
+        assert words in page
+    kept = json.loads((Path(get_settings().docs_url) / "cards" / tiny.name / "1.json").read_text())
+    assert kept == card
+    version = tracking.client().get_model_version(get_settings().model_name(tiny.name), "1")
+    assert version.tags["airworthy.model_card"] == card_link(tiny.name, 1)
+    # And registering again gives the same card, so the same release.
+    assert register(tiny, candidate, verdict) == release
+
+
+def test_a_release_from_before_there_were_cards_still_serves(tiny: UseCase, training_set: Make) -> None:
+    from airworthy.registry.store import releases_url
+    from airworthy.training.folders import read_folder, write_folder
+
+    candidate = fit(tiny, training_set(), run="train__1")
+    release = register(tiny, candidate, passing(tiny, candidate))
+    manifest, files = read_folder(release_folder(release.digest), release.digest)
+    del files["model_card.json"]
+    old, _ = write_folder(releases_url(), files, {k: v for k, v in manifest.items() if k != "files"})
+    assert verify(old).model_digest == release.model_digest
+    assert load_card(old) == {}
