@@ -41,6 +41,21 @@ def find_algorithm(path: str) -> type:
     return algorithm
 
 
+def check_arguments(algorithm: str, parameters: dict[str, Any]) -> None:
+    """Hold arguments against what the algorithm says that it takes, before any row is read.
+
+    Raises:
+        ConfigurationError: no such algorithm or argument, or a value that scikit-learn refuses.
+    """
+    estimator = make_estimator(find_algorithm(algorithm), parameters, 0, [])
+    try:
+        estimator._validate_params()
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError(
+            f"training.parameters: {str(error)[:400]}", next_step="correct the value in use_case.yaml"
+        ) from error
+
+
 def style_of(algorithm: type) -> Style:
     """How its inputs are encoded: ``codes`` for trees that take NaN, ``dense`` for the rest."""
     return "codes" if algorithm.__name__ in NAN_TREES else "dense"

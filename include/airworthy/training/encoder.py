@@ -1,7 +1,8 @@
 """The encoder: features as they are named become the matrix that a model reads. It is data, never code.
 
 Two styles: ``codes`` (trees: a category is its number, nothing known is NaN) and ``dense`` (models that take no NaN:
-one column for each category, numbers standardised, nothing known becomes the mean, flagged where training saw gaps).
+one column for each category, numbers standardised, nothing known becomes the mean, flagged where training saw gaps);
+and ``both``, the one beside the other, for an ensemble of such models.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from airworthy.errors import CheckFailure, ConfigurationError, DataRejectedError, ReleaseError
 
-Style = Literal["codes", "dense"]
+Style = Literal["codes", "dense", "both"]
 NUMERIC_TYPES = frozenset(
     {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float32", "float64", "boolean", "bool"}
 )
@@ -56,7 +57,7 @@ class Encoder:
 
     Args:
         columns: Columns in the order of the model's inputs.
-        style: ``codes`` or ``dense``.
+        style: ``codes``, ``dense`` or ``both``.
     """
 
     def __init__(self, columns: tuple[EncodedColumn, ...], style: Style) -> None:
@@ -70,7 +71,12 @@ class Encoder:
     @property
     def width(self) -> int:
         """Columns of the matrix."""
-        return len(self.columns) if self.style == "codes" else sum(c.width for c in self.columns)
+        codes, dense = len(self.columns), sum(c.width for c in self.columns)
+        return {"codes": codes, "dense": dense, "both": codes + dense}[self.style]
+
+    def half(self, style: Style) -> slice:
+        """The columns of a ``both`` matrix that a model of another style reads."""
+        return slice(0, len(self.columns)) if style == "codes" else slice(len(self.columns), self.width)
 
     @property
     def categorical_mask(self) -> list[bool]:
@@ -138,7 +144,11 @@ class Encoder:
     def _finish(self, raw: np.ndarray) -> np.ndarray:
         if self.style == "codes":
             return raw
-        dense = np.zeros((len(raw), self.width))
+        dense = self._dense(raw)
+        return np.hstack([raw, dense]) if self.style == "both" else dense
+
+    def _dense(self, raw: np.ndarray) -> np.ndarray:
+        dense = np.zeros((len(raw), sum(c.width for c in self.columns)))
         at = 0
         for i, column in enumerate(self.columns):
             missing = np.isnan(raw[:, i])

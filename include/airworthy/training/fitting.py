@@ -23,9 +23,10 @@ from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import RetrainingRequest
 from airworthy.records import CandidateRef, TrainingSetRef
 from airworthy.training import model_files, tracking
-from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
+from airworthy.training.algorithm import find_algorithm
 from airworthy.training.candidates import record_candidate
 from airworthy.training.encoder import Encoder
+from airworthy.training.ensembles import make_model, style_of_recipe
 from airworthy.training.folders import read_folder, sha256
 from airworthy.training.scorer import check_parity, compile_scorer
 from airworthy.training.training_set import LABEL, part, read_training_set
@@ -215,9 +216,8 @@ def fit_estimator(
     Returns:
         The fitted estimator, its encoder, and the encoded matrix, float64 [rows, width].
     """
-    found = find_algorithm(algorithm)
-    encoder = Encoder.fit(train, columns, style_of(found))
-    estimator = make_estimator(found, parameters, seed, encoder.categorical_mask)
+    encoder = Encoder.fit(train, columns, style_of_recipe(algorithm, parameters))
+    estimator = make_model(algorithm, parameters, seed, encoder)
     matrix = encoder.transform(train)
     try:
         with limited_threads():

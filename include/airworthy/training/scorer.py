@@ -1,10 +1,14 @@
-"""The scorer: a model's compiled form, which answers requests. Trees run in treelite, linear models as arrays."""
+"""The scorer: a model's compiled form, which answers requests.
+
+Trees run in treelite, linear models as arrays; a soft-voting ensemble is its members' scorers and their weights.
+"""
 
 from __future__ import annotations
 
 import json
 import warnings
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +21,8 @@ HISTOGRAM_TREES = frozenset({"HistGradientBoostingClassifier"})
 # These read their inputs in single precision, so their compiled form must too.
 SINGLE_PRECISION_TREES = frozenset({"RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier"})
 LINEAR = frozenset({"LogisticRegression"})
-COMPILED = HISTOGRAM_TREES | SINGLE_PRECISION_TREES | LINEAR
+VOTING = frozenset({"VotingClassifier"})
+COMPILED = HISTOGRAM_TREES | SINGLE_PRECISION_TREES | LINEAR | VOTING
 
 
 class Scorer(ABC):
@@ -113,6 +118,56 @@ class LinearScorer(Scorer):
         ).tobytes()
 
 
+@dataclass(frozen=True)
+class Member:
+    """A member of an ensemble.
+
+    Attributes:
+        name, algorithm: As the specification has them; the algorithm as an import path.
+        weight: Share of its vote, before they are made to sum to one.
+        start, stop: The columns of the matrix that it reads.
+        scorer: Its compiled form.
+    """
+
+    name: str
+    algorithm: str
+    weight: float
+    start: int
+    stop: int
+    scorer: Scorer
+
+
+class VotingScorer(Scorer):
+    """A soft vote: the mean of the members' probabilities by weight.
+
+    Args:
+        members: One or more.
+        width: Columns of the matrix.
+    """
+
+    def __init__(self, members: tuple[Member, ...], width: int) -> None:
+        self.width = width
+        self.members = members
+
+    def _score(self, matrix: np.ndarray) -> np.ndarray:
+        votes = [m.scorer.predict(matrix[:, m.start : m.stop]) for m in self.members]
+        return np.asarray(np.average(votes, axis=0, weights=[m.weight for m in self.members]), dtype=np.float64)
+
+    def to_files(self) -> tuple[bytes, bytes]:
+        """``scorer.json`` and ``scorer.bin``: the members' facts, and their binaries one after the other."""
+        about, content = [], b""
+        for m in self.members:
+            facts, binary = m.scorer.to_files()
+            about.append(
+                {
+                    "name": m.name, "algorithm": m.algorithm, "scikit-learn": version("scikit-learn"),
+                    "weight": m.weight, "columns": [m.start, m.stop], "bytes": len(binary), "scorer": json.loads(facts),
+                }
+            )  # fmt: skip
+            content += binary
+        return _json({"form": "soft_voting", "width": self.width, "members": about}), content
+
+
 def has_compiled_form(algorithm: type) -> bool:
     """Whether a fitted estimator of exactly this class can be compiled."""
     return algorithm.__module__.startswith("sklearn.") and algorithm.__name__ in COMPILED
@@ -139,6 +194,8 @@ def compile_scorer(estimator: Any) -> Scorer:
         raise ReleaseError(
             f"{algorithm.__name__} is not fitted on two classes", next_step="train it on rows with both labels"
         )
+    if algorithm.__name__ in VOTING:
+        return _compile_vote(estimator)
     if algorithm.__name__ in LINEAR:
         return LinearScorer(np.asarray(estimator.coef_, dtype=np.float64).ravel(), float(estimator.intercept_[0]))
     import treelite.sklearn
@@ -154,6 +211,20 @@ def compile_scorer(estimator: Any) -> Scorer:
             next_step="choose other arguments in training.parameters",
         ) from error
     return TreeScorer(model, int(estimator.n_features_in_), single=algorithm.__name__ in SINGLE_PRECISION_TREES)
+
+
+def _compile_vote(estimator: Any) -> Scorer:
+    if estimator.voting != "soft":
+        raise ReleaseError("a hard vote gives no probabilities", next_step="use voting: soft")
+    width, members = int(estimator.n_features_in_), []
+    weights = estimator.weights or [1.0] * len(estimator.estimators_)
+    for (name, _), fitted, weight in zip(estimator.estimators, estimator.estimators_, weights, strict=True):
+        own, model = slice(0, width), fitted
+        if hasattr(fitted, "steps"):  # the columns that it takes, then the model
+            [(_, _, own), *_], model = fitted[0].transformers_, fitted[-1]
+        path = f"{type(model).__module__}.{type(model).__qualname__}"
+        members.append(Member(name, path, float(weight), own.start, own.stop, compile_scorer(model)))
+    return VotingScorer(tuple(members), width)
 
 
 def check_parity(scorer: Scorer, estimator: Any, matrix: np.ndarray) -> np.ndarray:
@@ -192,6 +263,8 @@ def scorer_from_files(about: bytes, content: bytes) -> Scorer | None:
             if len(numbers) != width + 1:
                 raise ValueError(f"{len(numbers)} numbers for {width} columns")
             return LinearScorer(numbers[:-1], float(numbers[-1]))
+        if form == "soft_voting":
+            return _vote_from_files(facts["members"], content, width)
         if form != "treelite":
             raise ValueError(f"unknown form {form!r}")
         if facts["treelite"] != version("treelite"):
@@ -201,6 +274,22 @@ def scorer_from_files(about: bytes, content: bytes) -> Scorer | None:
         raise ReleaseError(
             f"scorer.json or scorer.bin cannot be read: {error}", next_step="release the model again"
         ) from error
+
+
+def _vote_from_files(about: list[dict[str, Any]], content: bytes, width: int) -> Scorer | None:
+    if not about or sum(int(facts["bytes"]) for facts in about) != len(content):
+        raise ValueError(f"{len(content)} bytes are not those of {len(about)} members")
+    members, at = [], 0
+    for facts in about:
+        scorer = scorer_from_files(_json(facts["scorer"]), content[at : at + int(facts["bytes"])])
+        at += int(facts["bytes"])
+        start, stop = (int(n) for n in facts["columns"])
+        if scorer is None:
+            return None
+        if stop - start != scorer.width or not 0 <= start < stop <= width or not float(facts["weight"]) > 0:
+            raise ValueError(f"member {facts['name']!r} does not fit into {width} columns")
+        members.append(Member(facts["name"], facts["algorithm"], float(facts["weight"]), start, stop, scorer))
+    return VotingScorer(tuple(members), width)
 
 
 def _tree_scorer(content: bytes, width: int, *, single: bool) -> Scorer:

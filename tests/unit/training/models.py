@@ -18,6 +18,21 @@ COLUMNS = {
     "late_7d": "float64",
     "holiday": "boolean",
 }
+VOTE: dict[str, Any] = {
+    "members": {
+        "trees": {
+            "algorithm": "sklearn.ensemble.HistGradientBoostingClassifier",
+            "parameters": {"max_iter": 30},
+            "weight": 2,
+        },
+        "linear": {"algorithm": "sklearn.linear_model.LogisticRegression", "parameters": {"max_iter": 300}},
+        "forest": {
+            "algorithm": "sklearn.ensemble.RandomForestClassifier",
+            "parameters": {"n_estimators": 10, "max_depth": 6},
+            "weight": 0.5,
+        },
+    }
+}
 ALGORITHMS: list[tuple[str, dict[str, Any]]] = [
     ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 40}),
     ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 15, "max_leaf_nodes": 63, "learning_rate": 0.3}),
@@ -25,6 +40,11 @@ ALGORITHMS: list[tuple[str, dict[str, Any]]] = [
     ("sklearn.ensemble.ExtraTreesClassifier", {"n_estimators": 20, "max_depth": 8}),
     ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 20}),
     ("sklearn.linear_model.LogisticRegression", {"max_iter": 300}),
+    ("sklearn.ensemble.VotingClassifier", VOTE),
+    (
+        "sklearn.ensemble.VotingClassifier",
+        {"members": {"a": VOTE["members"]["trees"], "b": {**VOTE["members"]["trees"], "parameters": {"max_iter": 9}}}},
+    ),
 ]
 
 
