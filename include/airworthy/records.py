@@ -57,7 +57,8 @@ class ValidationReport(Record):
         interval: The interval; the last one of a range.
         first: First interval of a range.
         rejected: Rows that go to quarantine.
-        engine: ``compiled`` where the compiled form of every expectation held and GX was not asked.
+        engine: ``compiled`` where the compiled form of every expectation held and GX was not asked; ``airworthy`` for
+            checks of ours that are no expectations.
         data_docs: Address of the page.
     """
 
@@ -69,7 +70,7 @@ class ValidationReport(Record):
     rejected: int
     passed: bool
     results: tuple[ExpectationResult, ...]
-    engine: Literal["great_expectations", "compiled"] = "great_expectations"
+    engine: Literal["great_expectations", "compiled", "airworthy"] = "great_expectations"
     data_docs: str | None = None
 
 
@@ -133,8 +134,28 @@ class CatchUpOutcome(Record):
     links: dict[str, str] = {}
 
 
+class Check(Record):
+    """One check, of a verdict or of a training set.
+
+    Attributes:
+        name: Such as ``roc_auc`` or ``slice origin=LGA``.
+        value: The measured number (None when it is missing).
+        bound: The number it is held against.
+        reason: Why there is such a bound.
+        passed: True only when measured, finite and within the bound.
+        words: The check in plain words.
+    """
+
+    name: str
+    value: float | None
+    bound: float | None
+    reason: str
+    passed: bool
+    words: str
+
+
 class Window(Record):
-    """Which days an experiment trains on, of those before the holdout; the holdout itself is everyone's.
+    """Which days a training part has, of those before the holdout; the holdout itself is everyone's.
 
     Attributes:
         first, last: First and last day by prediction time (UTC), both included.
@@ -161,7 +182,8 @@ class TrainingSetRef(Record):
         train_start, train_end, holdout_start, holdout_end: Bounds by prediction time, UTC, half-open.
         data_time: The data clock when it was built.
         label_rate: Share of positive labels in the training part.
-        window: What an experiment narrowed the training part to.
+        window: What the training part was narrowed to.
+        checks: What the checks of the set measured, all passed.
     """
 
     use_case: str
@@ -181,6 +203,7 @@ class TrainingSetRef(Record):
     data_time: datetime
     label_rate: float
     window: Window = Window()
+    checks: tuple[Check, ...] = ()
 
 
 class CandidateRef(Record):
@@ -199,26 +222,6 @@ class CandidateRef(Record):
     training_set: TrainingSetRef
     algorithm: str
     label_note: str = ""
-
-
-class Check(Record):
-    """One check of a verdict.
-
-    Attributes:
-        name: Such as ``roc_auc`` or ``slice origin=LGA``.
-        value: The measured number (None when it is missing).
-        bound: The number it is held against.
-        reason: Why there is such a bound.
-        passed: True only when measured, finite and within the bound.
-        words: The check in plain words.
-    """
-
-    name: str
-    value: float | None
-    bound: float | None
-    reason: str
-    passed: bool
-    words: str
 
 
 class Verdict(Record):

@@ -270,7 +270,7 @@ def _card(use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]) -> dic
         "threshold": problem.threshold,
         "recipe": recipe,
         "label_note": _label_note(recipe["flip_labels"]),
-        "training_set": {k: v for k, v in ref.to_json().items() if k not in ("url", "columns")},
+        "training_set": {k: v for k, v in ref.to_json().items() if k not in ("url", "columns", "checks")},
     }
 
 

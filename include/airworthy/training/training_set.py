@@ -19,6 +19,7 @@ from sqlalchemy import func
 from airworthy import features
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, ReleaseError, shown
+from airworthy.features.catalog import ARROW
 from airworthy.ingest import clean_masks
 from airworthy.intervals import DAY, Interval
 from airworthy.lake import tables
@@ -26,9 +27,12 @@ from airworthy.lake.landing import read_bytes
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RedactedTrainingSet, TrainingSet
-from airworthy.records import TrainingSetRef, Window
+from airworthy.records import Check, TrainingSetRef, Window
 from airworthy.training.folders import put
+from airworthy.training.known_in_time import TooLate, too_late
 from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, Bounds, labelled_rows, refused
+from airworthy.training.recipe_checks import check_recipe
+from airworthy.training.set_checks import check_set, report_of
 from airworthy.validation import StageChecks
 
 log = logging.getLogger(__name__)
@@ -52,21 +56,23 @@ def build_training_set(
             nothing can learn from them, and stay in the holdout, where the champion is scored too.
 
     Raises:
-        DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature, or
-            rows that fail the suite ``training/set``.
-        ConfigurationError: a feature has a name that the training set needs for itself, or there is none of a chosen name.
+        DataRejectedError: too few days, one class only, an id twice, a label that is none, an infinite feature, rows
+            that fail the suite ``training/set``, or a set that fails a check of ``training.checks``.
+        ConfigurationError: an argument of the algorithm or a range of the search cannot be used, a feature has a name
+            that the training set needs for itself, or there is none of a chosen name.
     """
-    window = window or Window()
+    check_recipe(use_case)
+    window = window or Window(days=use_case.training.window_days)
     inputs = chosen_columns(use_case, chosen)
     features.catch_up(use_case, run=run)
     now = data_now(use_case)
     clean = use_case.table("clean", use_case.prediction.source)
     versions = {clean: int(tables.open_table(clean).version()), **features.data_versions(use_case)}
-    whole, bounds = _rows(use_case, versions, now, window)
+    whole, bounds, late = _rows(use_case, versions, now, window)
     rows = _emptied(whole, use_case, inputs)
     train = part(rows, "train")
     digest = tables.digest(rows)
-    _validate(use_case, whole, digest, bounds)
+    checks = _validate(use_case, whole, digest, bounds, late, set(inputs))
     ref = TrainingSetRef(
         use_case=use_case.name,
         digest=digest,
@@ -85,6 +91,7 @@ def build_training_set(
         data_time=now,
         label_rate=float(pc.mean(train[LABEL].cast(pa.float64())).as_py()),
         window=window,
+        checks=checks,
     )
     _keep(ref, rows)
     return ref
@@ -104,7 +111,7 @@ def rebuild_training_set(use_case: UseCase, ref: TrainingSetRef) -> pa.Table:
         )
     again = "the file of the training set may still be there: read_training_set"
     try:
-        whole, _ = _rows(use_case, ref.data_versions, ref.data_time, ref.window)
+        whole, _, _ = _rows(use_case, ref.data_versions, ref.data_time, ref.window)
     except (FileNotFoundError, DeltaError) as error:
         raise ReleaseError(
             f"training set {ref.digest[:12]} cannot be made again, a data version is gone: {error}", next_step=again
@@ -148,13 +155,17 @@ def _emptied(rows: pa.Table, use_case: UseCase, inputs: dict[str, str]) -> pa.Ta
     return rows.combine_chunks()
 
 
-def _rows(use_case: UseCase, versions: dict[str, int], now: datetime, window: Window) -> tuple[pa.Table, Bounds]:
+def _rows(
+    use_case: UseCase, versions: dict[str, int], now: datetime, window: Window
+) -> tuple[pa.Table, Bounds, tuple[TooLate, ...]]:
     columns = features.feature_columns(use_case)
     clean = use_case.table("clean", use_case.prediction.source)
     labelled, bounds = labelled_rows(use_case, tables.read(clean, version=versions[clean]), now, window)
-    rows = _assemble(use_case, labelled, _join(use_case, labelled, versions), columns)
+    joined = _join(use_case, labelled, versions)
+    late = too_late(use_case, labelled, labelled[ROW_TIME], joined, versions)
+    rows = _assemble(use_case, labelled, joined, columns)
     _check_features(use_case, rows, columns)
-    return rows, bounds
+    return rows, bounds, late
 
 
 def read_training_set(ref: TrainingSetRef) -> pa.Table:
@@ -233,8 +244,10 @@ def _check_features(use_case: UseCase, rows: pa.Table, columns: dict[str, str]) 
             log.warning("%s: feature %s has no value in any of %d training rows", use_case.name, name, train.num_rows)
 
 
-def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) -> None:
-    """The suite ``training/set``, on the rows of both parts; its bounds are those of the prediction times."""
+def _validate(
+    use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds, late: tuple[TooLate, ...], inputs: set[str]
+) -> tuple[Check, ...]:
+    """The suite ``training/set`` (its bounds are those of the prediction times), then the checks of the whole set."""
     checks = StageChecks(use_case, _place(digest))
     # The last prediction lies before the end of its day, which is where the holdout ends.
     first, last = Interval.containing(bounds.train_start), Interval.containing(bounds.holdout_end).shift(-1)
@@ -248,7 +261,12 @@ def _validate(use_case: UseCase, rows: pa.Table, digest: str, bounds: Bounds) ->
         "training", "set", rows, first, last, masks=masks, thorough=True,
         next_step="correct the definition in features.py or source.py, or the suite",
     )  # fmt: skip
+    types = {name: ARROW[kind] for name, kind in features.feature_columns(use_case).items()}
+    findings = check_set(use_case, rows, types, late, inputs)
+    report = report_of(use_case, findings, rows.num_rows, first, last)
+    checks.add(report, next_step="correct features.py or source.py, or the bounds in training.checks of use_case.yaml")
     checks.keep()
+    return tuple(f.check for f in findings)
 
 
 def data_docs_link(ref: TrainingSetRef) -> dict[str, str]:

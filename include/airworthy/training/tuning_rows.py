@@ -104,8 +104,8 @@ def tuning_rows(use_case: UseCase, rows: pa.Table, ref: TrainingSetRef) -> Tunin
         raise ConfigurationError(f"{use_case.name} has no training.search", next_step="add one to use_case.yaml")
     train = part(rows, "train")
     newest: datetime = pc.max(train[TIME]).as_py()
-    gap = max(timedelta(0), ref.holdout_start - newest - timedelta(microseconds=1))
-    start = ref.holdout_start - gap // DAY * DAY - spec.tune_days * DAY
+    gap = max(timedelta(0), ref.train_end - newest - timedelta(microseconds=1))
+    start = ref.train_end - gap // DAY * DAY - spec.tune_days * DAY
     times = train[TIME]
     moment = pa.scalar(start, times.type)
     fit_rows = train.filter(pc.less(times, pa.scalar(start - gap, times.type)))

@@ -24,6 +24,7 @@ STYLE = (
 ENGINES = {
     "great_expectations": "Great Expectations",
     "compiled": "met by its compiled rules, so Great Expectations was not asked",
+    "airworthy": "checks of the whole set, with the bounds of use_case.yaml",
 }
 
 

@@ -95,12 +95,23 @@ class StageChecks:
             DataRejectedError: a critical expectation is not met. The page and the ledger's rows are written.
         """
         report = validate_stage(self._use_case, layer, name, rows, first, last, masks=masks, thorough=thorough)
-        if report is None:
-            return
+        if report is not None:
+            self.add(report, next_step=next_step)
+
+    def add(self, report: ValidationReport, *, next_step: str) -> None:
+        """A report that was made elsewhere.
+
+        Args:
+            report: The report.
+            next_step: What to do when it did not pass.
+
+        Raises:
+            DataRejectedError: it did not pass. The page and the ledger's rows are written.
+        """
         self._reports.append(report)
         if not report.passed:
             where = self.keep()["Data Docs"]
-            span = f"{first} to {last}" if last and last != first else str(first)
+            span = f"{report.first} to {report.interval}" if report.first else str(report.interval)
             raise DataRejectedError(
                 f"{report.table} {span}", failures_of(report, 1.0), next_step=f"{next_step}; see {where}"
             )

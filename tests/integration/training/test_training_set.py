@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +23,7 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet, Validation
 from airworthy.platform import retention
 from airworthy.platform.every_table import table_schemas
+from airworthy.records import TrainingSetRef
 from airworthy.training import (
     build_training_set,
     data_docs_link,
@@ -29,6 +31,7 @@ from airworthy.training import (
     rebuild_training_set,
     training_set,
 )
+from airworthy.training.known_in_time import too_late
 from airworthy.training.training_set import part
 from stage_suites import between, give_suite
 
@@ -57,6 +60,28 @@ def test_a_training_set_of_the_real_tables(shop: UseCase) -> None:
     with transaction() as session:
         assert session.get(TrainingSet, ref.digest).ref == ref.to_json()
     check_features(shop, rows.to_pylist())
+    check_the_checks(shop, ref, rows)
+
+
+def check_the_checks(shop: UseCase, ref: TrainingSetRef, rows: pa.Table) -> None:
+    """They are on record, and one looks up by hand what the join has found: a day later it was not known."""
+    assert len(ref.checks) == 9
+    assert all(check.passed for check in ref.checks)
+    with transaction() as session:
+        [kept] = session.scalars(select(Validation).where(Validation.table_name.like("%/training/checks"))).all()
+    assert (kept.passed, kept.report["engine"], len(kept.report["results"])) == (True, "airworthy", 9)
+    orders = tables.read(shop.table("clean", "orders")).filter(pc.field("returned").is_valid())
+    asked = pa.Table.from_pylist([o for o in orders.to_pylist() if o["order_id"] in set(rows["order_id"].to_pylist())])
+    times, values = asked["ordered_at"], features.historical(shop, asked)
+    later = features.historical(
+        shop,
+        asked.set_column(
+            asked.schema.get_field_index("ordered_at"), "ordered_at", pc.add(times, pa.scalar(timedelta(days=2)))
+        ),
+    )
+    assert too_late(shop, asked, times, values, ref.data_versions) == ()
+    found = {late.feature: late.rows for late in too_late(shop, asked, times, later, ref.data_versions)}
+    assert found["orders_7d"] > 50
 
 
 def check_features(shop: UseCase, rows: list[dict[str, Any]]) -> None:
