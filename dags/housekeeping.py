@@ -21,6 +21,17 @@ with DAG(
 ):
 
     @task
+    def overdue(name: str) -> object:
+        """A dead man's switch: expected intervals that did not land by their deadline in data time."""
+        from airworthy.config import get_use_case
+        from airworthy.ingest import report_overdue
+        from airworthy_tasks import outcomes, report
+
+        with outcomes():
+            outcome = report_overdue(get_use_case(name))
+        return report(outcome, outcome.reason)
+
+    @task
     def reconcile(name: str) -> object:
         """Aliases follow the promotion log; features catch up."""
         from airworthy.config import get_use_case
@@ -56,4 +67,6 @@ with DAG(
         note(f"{url}: {len(made.files)} files in {made.seconds:.0f} s")
         return {"url": url, "at": made.at.isoformat()}
 
-    reconcile.expand(name=sorted(use_cases())) >> tidy() >> backup()
+    names = sorted(use_cases())
+    overdue.expand(name=names)
+    reconcile.expand(name=names) >> tidy() >> backup()

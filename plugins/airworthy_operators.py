@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airworthy.config import get_use_case
+from airworthy.config.data_spec import SCHEDULE_WAIT
 from airworthy.errors import NotLandedError
 from airworthy.intervals import Interval
 from airworthy_tasks import interval_of, link, note, outcomes, report, run_name
@@ -31,7 +32,7 @@ class IngestOperator(BaseOperator):
     template_fields = ("interval",)
 
     def __init__(
-        self, *, use_case: str, interval: str | None = None, wait: timedelta = timedelta(hours=12), **kwargs: Any
+        self, *, use_case: str, interval: str | None = None, wait: timedelta = SCHEDULE_WAIT, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.use_case, self.interval, self.wait = use_case, interval, wait

@@ -98,6 +98,22 @@ class IngestOutcome(Record):
     links: dict[str, str] = {}
 
 
+class OverdueOutcome(Record):
+    """Intervals that did not land by their deadline in data time.
+
+    Attributes:
+        overdue: What each of them lacks, by key.
+        new: Those that no earlier report named.
+        arrived: Those of earlier reports that came since.
+    """
+
+    use_case: str
+    overdue: dict[str, list[str]] = {}
+    new: tuple[str, ...] = ()
+    arrived: tuple[str, ...] = ()
+    reason: str = ""
+
+
 class ReleaseOutcome(Record):
     """What became of an interval's quarantine after an operator asked to release it.
 

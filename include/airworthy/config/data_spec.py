@@ -12,6 +12,9 @@ from airworthy.config.spec import ColumnType, Spec, Tag
 from airworthy.config.sql_source import SqlSource
 from airworthy.intervals import Interval
 
+SCHEDULE_WAIT = timedelta(hours=12)
+"""So long after the end of an interval its scheduled run waits for it; what comes later is for ``.arrivals``."""
+
 
 class Problem(Spec):
     """The decision that the model serves, in words and costs.
@@ -46,11 +49,13 @@ class DataRange(Spec):
         first, last: Days, both included.
         live_from: First live day of a replayed world: earlier intervals are history, taken by a backfill and not by
             ``.arrivals``. None for a use case on the wall clock, whose schedule takes intervals as they end.
+        overdue_after: So long after its sources' lag an interval that has not landed is reported as overdue.
     """
 
     first: date
     last: date
     live_from: date | None = None
+    overdue_after: timedelta = timedelta(hours=6)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -3,6 +3,7 @@
 from airworthy.ingest.cleaning import clean_rows
 from airworthy.ingest.extract import ready, recheck
 from airworthy.ingest.interval import RowsLostError, ingest_interval
+from airworthy.ingest.overdue import overdue, report_overdue
 from airworthy.ingest.parse import parse_rows
 from airworthy.ingest.quarantined import contents, entries
 from airworthy.ingest.reconcile import arrivals, wakes
@@ -17,10 +18,12 @@ __all__ = [
     "contents",
     "entries",
     "ingest_interval",
+    "overdue",
     "parse_rows",
     "ready",
     "recheck",
     "release",
+    "report_overdue",
     "table_schemas",
     "wakes",
 ]

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airworthy.config import UseCase
+from airworthy.config.data_spec import SCHEDULE_WAIT
 from airworthy.intervals import Interval
 from airworthy.lake.landing import landed, landed_digests, landed_since
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.commits import decided_intervals
 from airworthy.ledger.models import IngestedInterval
-
-SCHEDULE_GRACE = timedelta(hours=1)
-"""So long after the end of an interval its scheduled run is still expected to take it."""
 
 
 def wakes(use_case: UseCase) -> list[str]:
@@ -34,7 +30,7 @@ def wakes(use_case: UseCase) -> list[str]:
             return decided[key].landed_digest != digests[key] or _landed_again(use_case, decided[key])
         end = Interval.of(key).end
         if live_from is None:
-            return end + SCHEDULE_GRACE < now
+            return end + SCHEDULE_WAIT < now
         return key >= live_from.isoformat() and end <= now
 
     return [key for key in sorted(digests) if taken_by_nobody_else(key)]

@@ -328,3 +328,15 @@ class Attempt(Base):
     record: Mapped[dict[str, Any]]
     started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class OverdueInterval(Base):
+    """An interval that did not land by its deadline: what it lacked, seen at which data time, and when it came."""
+
+    __tablename__ = "overdue_interval"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(String(10), primary_key=True)
+    lacks: Mapped[dict[str, Any]]
+    data_time: Mapped[datetime]
+    arrived: Mapped[datetime | None]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

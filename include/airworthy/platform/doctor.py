@@ -253,6 +253,33 @@ def _stale(path: Path, running: bool) -> bool:
     return not running or processes.alive(path) is None
 
 
+def deliveries(settings: Settings) -> Iterator[Finding]:
+    """Intervals that did not land by their deadline, as far as the ledger can be asked."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from airworthy.config import use_cases
+    from airworthy.ingest import overdue
+
+    if not settings.socket_dir.exists() and str(settings.socket_dir) in settings.ledger_dsn:
+        return  # the embedded platform was never up
+    try:
+        found = {name: overdue(case) for name, case in use_cases().items()}
+    except SQLAlchemyError:  # it is down, or was never migrated; others say so
+        return
+    for name, late in found.items():
+        if late:
+            words = _named("overdue", [f"{key} ({', '.join(lacks)})" for key, lacks in late.items()])
+            yield Finding(
+                "warning",
+                f"deliveries of {name}",
+                words,
+                "ask upstream; land the files, and they are taken by themselves",
+            )
+        else:
+            yield Finding("ok", f"deliveries of {name}", "nothing is overdue")
+
+
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     python, bytecode, packages, machine, ports, addresses, parallelism, foreign_airflow, paths, leftovers,
+    deliveries,
 )  # fmt: skip

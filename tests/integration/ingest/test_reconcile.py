@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 from parcels import world
+from sqlalchemy import select
 
 from airworthy.config import UseCase
+from airworthy.config.data_spec import SCHEDULE_WAIT
 from airworthy.errors import DataRejectedError
-from airworthy.ingest import arrivals, ingest_interval, wakes
+from airworthy.ingest import arrivals, ingest_interval, overdue, report_overdue, wakes
 from airworthy.intervals import Interval
 from airworthy.lake import landing
 from airworthy.ledger import clock
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import OverdueInterval
 
 HISTORY, LIVE, LATER = "2013-10-20", "2013-11-05", "2013-11-06"
 
@@ -87,11 +91,51 @@ def test_a_damaged_upload_is_taken_again_when_the_same_bytes_are_landed_once_mor
 
 def test_on_a_schedule_only_what_its_run_missed_is_taken(parcels: UseCase) -> None:
     scheduled = parcels.model_copy(update={"data": parcels.data.model_copy(update={"live_from": None})})
-    world.land_day(scheduled, LIVE)
+    # An hour late: its run waits, and takes it.
     clock.advance(scheduled, Interval.of(LIVE).end + timedelta(hours=1))
+    world.land_day(scheduled, LIVE)
     assert wakes(scheduled) == []
-    clock.advance(scheduled, Interval.of(LIVE).end + timedelta(hours=1, seconds=1))
+    clock.advance(scheduled, Interval.of(LIVE).end + SCHEDULE_WAIT)
+    assert wakes(scheduled) == []
+    # Three days late: nobody waits any more.
+    clock.advance(scheduled, Interval.of(LIVE).end + timedelta(days=3))
     assert wakes(scheduled) == [LIVE]
+
+
+def test_a_day_that_never_lands_is_reported_once_and_until_it_comes(parcels: UseCase) -> None:
+    # Given a day of which one of two required sources lands, and the day before, which is published.
+    before = Interval.of(LIVE).shift(-1).key
+    live = parcels.model_copy(
+        update={"data": parcels.data.model_copy(update={"live_from": Interval.of(before).start.date()})}
+    )
+    world.land_day(live, before)
+    ingest(live, before)
+    world.land_parcels(live, LIVE)
+    # When its deadline comes: two hours of lag and six of grace after its end.
+    clock.advance(live, Interval.of(LIVE).end + timedelta(hours=8, seconds=-1))
+    assert report_overdue(live).reason == "parcels: nothing is overdue"
+    clock.advance(live, Interval.of(LIVE).end + timedelta(hours=8))
+    found = report_overdue(live)
+    # Then it is named, with what it lacks, and is new once.
+    assert (found.overdue, found.new) == ({LIVE: ["no depots"]}, (LIVE,))
+    assert "1 of them new: 2013-11-05 (no depots)" in found.reason
+    assert report_overdue(live).new == ()
+    with transaction() as session:
+        (row,) = session.scalars(select(OverdueInterval)).all()
+    assert (row.interval, row.lacks["lacks"], row.arrived) == (LIVE, ["no depots"], None)
+    # And one that landed and that nobody took is no less overdue, until it is published once.
+    world.land_depots(live, LIVE)
+    assert report_overdue(live).overdue == {LIVE: ["landed, not ingested"]}
+    ingest(live, LIVE)
+    late = report_overdue(live)
+    assert (late.overdue, late.arrived) == ({}, (LIVE,))
+    with transaction() as session:
+        assert session.scalars(select(OverdueInterval)).one().arrived is not None
+
+
+def test_the_history_of_a_replayed_world_is_never_overdue(parcels: UseCase) -> None:
+    clock.advance(parcels, Interval.of("2013-11-01").start + timedelta(hours=9))
+    assert overdue(parcels) == {}
 
 
 def test_looking_is_cheap_and_uses_no_table(parcels: UseCase) -> None:
