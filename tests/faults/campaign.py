@@ -1,12 +1,16 @@
-"""The campaign's size, its seeded choices, and the deliveries of the shop that it plays with."""
+"""The campaign's size, its seeded choices, and the deliveries of the shop and of the plant that it plays with."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 from tiny_orders import world as shop
+from tiny_sensors import world as sensors
 
 from airworthy.config import UseCase
 from airworthy.intervals import Interval
@@ -42,3 +46,31 @@ def chosen(name: str, effects: int, count: int) -> list[int]:
     """Seeded points among the effects of a run: all of them when there are no more than ``count``."""
     points = range(1, effects + 1)
     return list(points) if effects <= count else sorted(random.Random(f"{SEED} {name}").sample(points, count))
+
+
+def land_plant(case: UseCase, key: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list) -> None:
+    """Land a plant's day, as CSV; ``change`` alters its jobs."""
+    interval = Interval.of(key)
+    for source, rows_of in sensors.ROWS.items():
+        rows = change(rows_of(key)) if source == "jobs" else rows_of(key)
+        if rows:
+            landing.land(case, source, interval, _csv(rows), len(rows), interval.end)
+
+
+def fewer_jobs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A correction of the jobs: one is gone, one failed after all."""
+    return [{**row, "failed": True} if number == 3 else row for number, row in enumerate(rows) if number != 5]
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(
+            [
+                v.isoformat() if hasattr(v, "isoformat") else str(v).lower() if isinstance(v, bool) else v
+                for v in row.values()
+            ]
+        )
+    return text.getvalue().encode()

@@ -19,7 +19,7 @@ from tiny_orders import world as shop
 from airworthy.intervals import Interval
 from airworthy.ledger.clock import advance
 
-from .campaign import CORRECTED, NEW, NOW, OLD, POINTS, SEED, corrected, deliver, planted
+from .campaign import CORRECTED, NEW, NOW, OLD, POINTS, SEED, corrected, deliver, fewer_jobs, land_plant, planted
 from .world import World, Zygote, compile_shim
 
 
@@ -53,6 +53,29 @@ def prepared(
         deliver(case, NEW, planted(shop.orders_of(NEW)))
         deliver(case, CORRECTED, corrected(shop.orders_of(CORRECTED)))
     made.keep()
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def plant(
+    postgres: Path, ledger_template: str, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """The same of another use case, with three sources and three views: two days published, a third and a correction landed."""
+    made = World(postgres, tmp_path_factory.mktemp("plant"), zygote, use_case="tiny_sensors")
+    made.create(ledger_template)
+    with made.here() as case:
+        for key in OLD:
+            land_plant(case, key)
+        advance(case, Interval.of(NOW).end)
+    ended = made.run([["ingest", key, "history"] for key in OLD] + [["features", "history"]])
+    assert ended[0]["status"] == 0, made.history()
+    assert not any("error" in event for event in made.history()), made.history()
+    with made.here() as case:
+        land_plant(case, NEW)
+        land_plant(case, CORRECTED, fewer_jobs)
+    made.keep()
+    made.reset()
     yield made
     made.drop()
 

@@ -3,7 +3,9 @@
  * An effect is a write to, or a rename, link or removal of, a file under `root`, and whatever is sent to PostgreSQL's
  * Unix socket (statements and commits). Nothing counts before faults_arm() is called. Modes: 1 count only, 2 kill
  * before the effect, 3 kill after it, 4 kill in the middle of it (half of the bytes), 5 from this effect on no file
- * takes a byte (ENOSPC), 6 stop before it until somebody says SIGCONT.
+ * takes a byte (ENOSPC), 6 stop before it until somebody says SIGCONT. Effects are of four strata: 1 sent to the ledger,
+ * 2 sent to the online store or Feast's registry, 3 bytes written to files, 4 names made, moved or removed; with `only`
+ * those of one stratum alone are counted.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,11 +27,21 @@ enum { OFF, COUNT, BEFORE, AFTER, TORN, FULL, PAUSE };
 static char root[PATH_MAX];
 static atomic_long effects;
 static long at;
-static int mode = OFF, report = -1;
+static int mode = OFF, report = -1, only = 0;
+enum { LEDGER = 1, ONLINE, BYTES, NAMES, SOCKETS = 4096 };
+static char database[SOCKETS];
 
-void faults_arm(const char *where, long point, int how, int fd) {
+void faults_arm(const char *where, long point, int how, int fd, int stratum) {
     snprintf(root, sizeof root, "%s", where);
-    effects = 0; at = point; report = fd; mode = how;
+    effects = 0; at = point; report = fd; mode = how; only = stratum;
+}
+
+/* A connection says in its first message which database it is for. */
+static int stratum_of(int fd, const void *data, size_t size) {
+    if (fd < 0 || fd >= SOCKETS) return LEDGER;
+    const char *found = size > 16 ? memmem(data, size, "database\0", 9) : 0;
+    if (found) database[fd] = memmem(found, size - (found - (const char *)data), "ledger", 6) ? LEDGER : ONLINE;
+    return database[fd] ? database[fd] : LEDGER;
 }
 long faults_count(void) { return effects; }
 
@@ -71,7 +83,8 @@ static void die(const char *what, const char *name) {
 }
 
 /* Counts an effect. 0: go on; AFTER or TORN: it is this one, and the caller dies; FULL: there is no space. */
-static int effect(const char *what, const char *name, int takes_space) {
+static int effect(const char *what, const char *name, int takes_space, int stratum) {
+    if (only && stratum != only) return 0;
     long number = atomic_fetch_add(&effects, 1) + 1;
     if (mode == FULL) return takes_space && number >= at ? FULL : 0;
     if (mode < BEFORE || number != at) return 0;
@@ -82,11 +95,11 @@ static int effect(const char *what, const char *name, int takes_space) {
 
 #define REAL(type, name, ...) static type (*real)(__VA_ARGS__); if (!real) real = (type (*)(__VA_ARGS__))dlsym(RTLD_NEXT, name)
 
-#define WRITES(call, half, length) \
+#define WRITES(call, half, length, first) \
     if (mode == OFF) return call; \
     char name[PATH_MAX]; int sort = kind(fd, name, sizeof name); \
     if (!sort) return call; \
-    int now = effect(sort == 2 ? "send" : "write", name, sort == 1); \
+    int now = effect(sort == 2 ? "send" : "write", name, sort == 1, sort == 2 ? stratum_of(fd, first, length) : BYTES); \
     if (now == FULL) { errno = ENOSPC; return -1; } \
     if (now == TORN && sort == 1 && (length) > 1) { half; die("torn write", name); } \
     ssize_t done = call; int kept = errno; \
@@ -95,24 +108,24 @@ static int effect(const char *what, const char *name, int takes_space) {
 
 ssize_t write(int fd, const void *data, size_t size) {
     REAL(ssize_t, "write", int, const void *, size_t);
-    WRITES(real(fd, data, size), (void)!real(fd, data, size / 2), size);
+    WRITES(real(fd, data, size), (void)!real(fd, data, size / 2), size, data);
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
     REAL(ssize_t, "pwrite64", int, const void *, size_t, off64_t);
-    WRITES(real(fd, data, size, offset), (void)!real(fd, data, size / 2, offset), size);
+    WRITES(real(fd, data, size, offset), (void)!real(fd, data, size / 2, offset), size, data);
 }
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     REAL(ssize_t, "writev", int, const struct iovec *, int);
-    WRITES(real(fd, parts, count), (void)!real(fd, parts, 1), count);
+    WRITES(real(fd, parts, count), (void)!real(fd, parts, 1), count, parts);
 }
 ssize_t send(int fd, const void *data, size_t size, int flags) {
     REAL(ssize_t, "send", int, const void *, size_t, int);
-    WRITES(real(fd, data, size, flags), (void)0, size);
+    WRITES(real(fd, data, size, flags), (void)0, size, data);
 }
 
 #define MOVES(what, path, call, takes_space) \
     if (mode == OFF || !under(path)) return call; \
-    int now = effect(what, path, takes_space); \
+    int now = effect(what, path, takes_space, NAMES); \
     if (now == FULL) { errno = ENOSPC; return -1; } \
     int done = call; int kept = errno; \
     if (now) die(what, path); \

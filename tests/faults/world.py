@@ -24,8 +24,8 @@ from airworthy.config.use_case import use_cases
 DATABASES = ("ledger", "feast", "online")
 COUNT, BEFORE, AFTER, TORN, FULL, PAUSE = 1, 2, 3, 4, 5, 6
 MODES = {BEFORE: "before", AFTER: "after", TORN: "in the middle of"}
+STRATA = {1: "ledger", 2: "online store", 3: "bytes of files", 4: "names of files"}
 NEVER = 2**62
-USE_CASE = "tiny_orders"
 
 
 def compile_shim(folder: Path) -> Path:
@@ -81,6 +81,7 @@ class World:
     postgres: Path
     folder: Path
     zygote: Zygote
+    use_case: str = "tiny_orders"
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     _labels: set[str] = field(default_factory=set)
 
@@ -101,7 +102,7 @@ class World:
             "AIRWORTHY_VAR": str(self.var), "AIRWORTHY_LEDGER_DSN": dsn["ledger"],
             "AIRWORTHY_FEAST_REGISTRY_DSN": dsn["feast"], "AIRWORTHY_ONLINE_HOST": str(self.postgres),
             "AIRWORTHY_ONLINE_DATABASE": self._database("online"), "AIRWORTHY_CLOCK": "replay",
-            "AIRWORTHY_USE_CASES": USE_CASE,
+            "AIRWORTHY_USE_CASES": self.use_case,
         }  # fmt: skip
 
     def _database(self, name: str) -> str:
@@ -118,7 +119,7 @@ class World:
         get_settings.cache_clear()
         use_cases.cache_clear()
         try:
-            yield get_use_case(USE_CASE)
+            yield get_use_case(self.use_case)
         finally:
             close()
             engine().dispose()
@@ -172,16 +173,18 @@ class World:
         then: Sequence[Sequence[Sequence[str]]] = (),
         env: Mapping[str, str] | None = None,
         patience: float = 4.0,
+        only: int = 0,
     ) -> list[dict[str, Any]]:
         """Run jobs at the same time, each in a process of its own; a job is a list of steps (see zygote.py).
 
+        ``only`` counts the effects of one of STRATA alone.
         ``patience`` is how many seconds the jobs of ``then`` have before the stopped ones go on.
         """
         return self.zygote.run(
             {
-                "env": {**self.env, **(env or {})}, "use_case": USE_CASE, "history": str(self.history_file),
+                "env": {**self.env, **(env or {})}, "use_case": self.use_case, "history": str(self.history_file),
                 "jobs": jobs, "at": at, "mode": mode, "then": then,
-                "patience": patience,
+                "patience": patience, "only": only,
             }
         )  # fmt: skip
 
@@ -240,5 +243,5 @@ def table_names(case: UseCase) -> list[str]:
 
 
 def file_rows(content: bytes) -> list[dict[str, Any]]:
-    """The rows of a landed CSV file of orders, read without any code of the platform."""
+    """The rows of a landed CSV file, read without any code of the platform."""
     return list(csv.DictReader(io.StringIO(content.decode())))

@@ -93,8 +93,8 @@ def _child(batch: dict[str, Any], steps: list[list[str]], report: int) -> None:
     use_cases.cache_clear()
     case = get_use_case(batch["use_case"])
     shim = ctypes.CDLL(None)
-    shim.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
-    shim.faults_arm(str(get_settings().var).encode(), batch["at"], batch["mode"], report)
+    shim.faults_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    shim.faults_arm(str(get_settings().var).encode(), batch["at"], batch["mode"], report, batch["only"])
     for step in steps:
         event = _run(case, step)
         _append(Path(batch["history"]), {"step": step, **event})
