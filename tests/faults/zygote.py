@@ -116,6 +116,8 @@ def _run(case: Any, step: list[str]) -> dict[str, Any]:
             return {"status": "landed", "outcome": deliver(case, step[1], corrected(shop.orders_of(step[1]))).to_json()}
         elif step[0] == "read":
             return {"status": "read", "outcome": _read(case, int(step[1]))}
+        elif step[0] == "republish":
+            return {"status": "republished", "outcome": _republish(case, int(step[1]))}
         else:
             outcome = catch_up(case, run=step[1])
     except AirworthyError as error:
@@ -126,20 +128,39 @@ def _run(case: Any, step: list[str]) -> dict[str, Any]:
     return {"status": getattr(outcome, "status", "done"), "outcome": outcome.to_json()}
 
 
-def _read(case: Any, rounds: int) -> list[list[Any]]:
-    """Look every customer up again and again; what was ever answered, each answer once."""
+def _read(case: Any, rounds: int) -> dict[str, Any]:
+    """Look every customer up again and again.
+
+    Returns:
+        ``answers``: what was ever answered, each once; ``backwards``: answers that came again after a newer one;
+        ``reads`` and ``seconds``: how many entities were looked up, and how long that took (wall time).
+    """
     from airworthy.features import OnlineFeatures
     from airworthy.ledger.clock import data_now
 
     online, moment = OnlineFeatures(case), data_now(case)
     example = case.prediction.example
     asked = [{**example, "customer": f"c{number:02d}"} for number in range(shop.CUSTOMERS)]
-    seen = set()
+    seen: dict[str, list[list[Any]]] = {request["customer"]: [] for request in asked}
+    backwards, start = [], time.monotonic()
     for _ in range(rounds):
         for request, vector in zip(asked, online.lookup(asked, moment), strict=True):
             values = [value for name, value in sorted(vector.values.items()) if name.endswith("_7d")]
-            seen.add((request["customer"], *values, *vector.missing, *vector.stale))
-    return sorted(map(list, seen), key=str)
+            answer, before = [request["customer"], *values, *vector.missing, *vector.stale], seen[request["customer"]]
+            if answer in before[:-1]:
+                backwards.append(answer)
+            elif answer not in before:
+                before.append(answer)
+    answers = sorted((answer for before in seen.values() for answer in before), key=str)
+    seconds = time.monotonic() - start
+    return {"answers": answers, "backwards": backwards, "reads": rounds * len(asked), "seconds": seconds}
+
+
+def _republish(case: Any, rounds: int) -> dict[str, int]:
+    """Publish all that is committed again and again, as a builder does that lost its place."""
+    from airworthy.features.publish import publish_online
+
+    return {"rows": sum(sum(publish_online(case, everything=True).values()) for _ in range(rounds))}
 
 
 def _append(path: Path, event: dict[str, Any]) -> None:
