@@ -48,12 +48,13 @@ SCHEMA = pa.schema(
         ("id", pa.string()),
         ("request", pa.string()),
         ("features", pa.string()),
+        ("features_from", pa.string()),
         ("spool_file", pa.string()),
         ("spool_offset", pa.int64()),
     ]
 )
 AS_JSON = ("id", "request", "features")
-LATER = ("feature_service", "feature_digest")  # frames of older services lack them
+LATER = ("feature_service", "feature_digest", "features_from")  # frames of older services lack them
 AS_TIME = ("at", "prediction_time")
 # Of one commit: bounds the memory of a collection after a long pause.
 MAX_ROWS = 100_000

@@ -53,7 +53,7 @@ def skew(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -> S
         raise ConfigurationError(f"a window of {days} days is none", next_step="give 1 day or more")
     collect(use_case)
     first = last_day.shift(1 - days)
-    served = predictions(use_case, first, last_day)
+    served = _looked_up(predictions(use_case, first, last_day))
     definitions = catalog(use_case)
     same = served.filter(pc.fill_null(pc.equal(served["feature_digest"], definitions.digest), False))
     usable = _recomputable(use_case, same)
@@ -78,6 +78,11 @@ def recorded(use_case: str, window: str) -> SkewOutcome | None:
     with transaction() as session:
         row = session.get(SkewCheck, (use_case, window))
     return SkewOutcome.model_validate(row.record) if row else None
+
+
+def _looked_up(served: pa.Table) -> pa.Table:
+    """Without the vectors that clients gave whole: there is nothing that they should have been."""
+    return served.filter(pc.fill_null(pc.not_equal(served["features_from"], "caller"), True))
 
 
 def _recomputable(use_case: UseCase, served: pa.Table) -> pa.Table:

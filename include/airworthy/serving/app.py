@@ -19,6 +19,7 @@ from airworthy.ledger.promotions import retire_worker
 from airworthy.serving.guards import BodyLimit, check_binding, error_handlers
 from airworthy.serving.metrics import Metrics, MetricsMiddleware
 from airworthy.serving.predictor import Predictor
+from airworthy.serving.protocols import mlflow_scoring, open_inference
 from airworthy.serving.routes import readiness, router
 
 # As many as the ledger's connections: more threads would only wait for each other.
@@ -74,10 +75,13 @@ def create_app() -> FastAPI:
         return PlainTextResponse(metrics.text(), media_type=metrics.media_type)
 
     for name, predictor in predictors.items():
-        app.include_router(router(predictor, metrics, settings), prefix=f"/{name}", tags=[name])
+        for routes in (router(predictor, metrics, settings), mlflow_scoring.router(predictor, metrics, settings)):
+            app.include_router(routes, prefix=f"/{name}", tags=[name])
+    app.include_router(open_inference.router(predictors, metrics, settings), tags=["open inference protocol"])
     if len(predictors) == 1:
         (predictor,) = predictors.values()
         app.include_router(router(predictor, metrics, settings, at_root=True), tags=[predictor.use_case.name])
+        app.include_router(mlflow_scoring.router(predictor, metrics, settings), tags=[predictor.use_case.name])
     app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(BodyLimit)
     return app

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airworthy.config import Settings
 from airworthy.errors import AirworthyError, ConfigurationError, DataRejectedError
-from airworthy.serving.contract import MAX_BODY, refusals
+from airworthy.serving.contract import MAX_BODY, MAX_ERRORS, refusals
 
 Handlers = dict[int | type[Exception], Callable[[Request, Any], Any]]
 
@@ -115,8 +115,10 @@ async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 
 async def _expected(_: Request, error: AirworthyError) -> JSONResponse:
-    status = 422 if isinstance(error, DataRejectedError) else 503
-    return _answer(status, error.what, error.next_step)
+    if isinstance(error, DataRejectedError):
+        problems = [{"field": f.column or "body", "problem": f.check} for f in error.failures[:MAX_ERRORS]]
+        return _answer(422, error.what, error.next_step, problems=problems)
+    return _answer(503, error.what, error.next_step)
 
 
 async def _http(_: Request, error: HTTPException) -> JSONResponse:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -70,13 +70,44 @@ class Predictor:
         moment = self.keeper.moment()
         fields = [request.model_dump() for request in requests]
         vectors = self._lookup(fields, moment)
+        return self._answered(serving, fields, vectors, moment, started)
+
+    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """Answer rows of the model's own inputs, as they are given: nothing is looked up.
+
+        Args:
+            rows: Every column of the model, None where nothing is known.
+
+        Raises:
+            DataRejectedError: a feature is absent, of another kind, or infinite; it is named.
+            NoChampionError, ServiceUnavailableError: as ``predict``.
+        """
+        started = time.perf_counter()
+        serving = self.serving()
+        vectors = [FeatureVector({name: row[name] for name in serving.model.columns}) for row in rows]
+        nothing: list[dict[str, Any]] = [{}] * len(rows)
+        return self._answered(serving, nothing, vectors, self.keeper.moment(), started, given=True)
+
+    def _answered(
+        self,
+        serving: Serving,
+        fields: Sequence[dict[str, Any]],
+        vectors: Sequence[FeatureVector],
+        moment: datetime,
+        started: float,
+        *,
+        given: bool = False,
+    ) -> list[Prediction]:
+        """Score, keep, answer: nothing is answered that is not in the prediction log."""
         probabilities = [float(p) for p in serving.model.predict([v.values for v in vectors])]
         answers = [self._answer(serving, v, p) for v, p in zip(vectors, probabilities, strict=True)]
         elapsed = round((time.perf_counter() - started) * 1000, 3)
-        times = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}
+        common = {
+            "at": wall_now().isoformat(), "prediction_time": moment.isoformat(), "latency_ms": elapsed,
+            "features_from": "caller" if given else "lookup",
+        }  # fmt: skip
         records = [
-            {**self._record(serving, f, v, a), **times, "latency_ms": elapsed}
-            for f, v, a in zip(fields, vectors, answers, strict=True)
+            {**self._record(serving, f, v, a), **common} for f, v, a in zip(fields, vectors, answers, strict=True)
         ]
         self._spool.append(records)
         return answers

@@ -1,0 +1,1 @@
+"""Thin adapters: other servers' wire formats in front of the one ``Predictor``."""

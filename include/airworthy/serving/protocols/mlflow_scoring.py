@@ -1,0 +1,141 @@
+"""MLflow's scoring protocol: ``/invocations``, ``/ping``, ``/version``.
+
+Bodies as MLflow 2 and 3 document them: JSON with one of ``dataframe_split``, ``dataframe_records``, ``instances`` and ``inputs``, or
+CSV with a header. The answer holds the probability of a positive label for each row. A missing value is ``null`` or ``NaN``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from starlette.concurrency import run_in_threadpool
+
+from airworthy.config import Settings
+from airworthy.serving.guards import key_dependencies
+from airworthy.serving.metrics import Metrics
+from airworthy.serving.predictor import Predictor
+from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
+
+Rows = list[dict[str, Any]]
+
+
+def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRouter:
+    """The protocol's routes for one use case."""
+    case = predictor.use_case
+    answers = RowAnswers(predictor)
+    routes = APIRouter()
+    example = {"dataframe_records": [case.prediction.example]}
+    body = {"content": {"application/json": {"schema": {"type": "object"}, "example": example}, "text/csv": {}}}
+
+    @routes.post(
+        "/invocations", summary="MLflow's scoring protocol", openapi_extra={"requestBody": body},
+        dependencies=key_dependencies(settings),
+    )  # fmt: skip
+    async def invocations(request: Request) -> dict[str, list[float]]:
+        rows = _rows(request.headers.get("content-type", ""), await request.body(), predictor)
+        with metrics.prediction(case.name):
+            found = await run_in_threadpool(answers.answer, rows)
+        metrics.count(case.name, found)
+        return {"predictions": [one.probability for one in found]}
+
+    @routes.get("/ping", summary="MLflow's scoring protocol: a champion answers", response_class=PlainTextResponse)
+    def ping() -> str:
+        predictor.serving()
+        return "\n"
+
+    @routes.get("/version", summary="MLflow's version of the protocol", response_class=PlainTextResponse)
+    def protocol_version() -> str:
+        return version("mlflow")
+
+    return routes
+
+
+def _rows(content_type: str, body: bytes, predictor: Predictor) -> Rows:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/csv":
+        return _csv(body, predictor)
+    if kind != "application/json":
+        refuse(("content-type", f"{kind[:60] or 'none'}; send application/json or text/csv"))
+    content = parse_json(body, nan_is_missing=True)  # MLflow's own client writes a missing number so
+    given = [name for name in _READ if name in content]
+    if len(given) != 1:
+        refuse(("body", f"give exactly one of {', '.join(_READ)}"))
+    if unknown := sorted(content.keys() - {given[0], "params"}):
+        refuse(*((name[:60], "unknown") for name in unknown[:10]))
+    if content.get("params"):
+        refuse(("params", "this model takes none"))
+    return _READ[given[0]](given[0], content[given[0]])
+
+
+def _split(name: str, value: Any) -> Rows:
+    if not isinstance(value, dict) or not {"columns", "data"} <= value.keys() <= {"columns", "data", "index"}:
+        refuse((name, "give columns and data"))
+    columns, data = value["columns"], value["data"]
+    if not _is_names(columns) or not isinstance(data, list):
+        refuse((f"{name}.columns", "give a list of different names, and data as a list of rows"))
+    for number, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != len(columns):
+            refuse((f"{name}.data.{number}", f"not a list of {len(columns)} values"))
+    return [dict(zip(columns, row, strict=True)) for row in data]
+
+
+def _records(name: str, value: Any) -> Rows:
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        refuse((name, "give a list of objects, one for each row"))
+    return list(value)
+
+
+def _columns(name: str, value: Any) -> Rows:
+    """Columns by name, each a list; a list of objects is rows."""
+    if not isinstance(value, dict):
+        return _records(name, value)
+    lists = {column: values if isinstance(values, list) else [values] for column, values in value.items()}
+    if len({len(values) for values in lists.values()}) != 1:
+        refuse((name, "the columns do not have the same length"))
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+_READ: Mapping[str, Callable[[str, Any], Rows]] = {
+    "dataframe_split": _split, "dataframe_records": _records, "instances": _columns, "inputs": _columns,
+}  # fmt: skip
+
+
+def _csv(body: bytes, predictor: Predictor) -> Rows:
+    try:
+        header, *lines = csv.reader(io.StringIO(body.decode("utf-8")), strict=True)
+    except (ValueError, csv.Error) as error:
+        refuse(("body", f"no CSV with a header: {str(error)[:200]}"))
+    if not _is_names(header):
+        refuse(("body", "a column's name is there twice"))
+    kinds = {**predictor.use_case.prediction.request, **predictor.serving().model.columns}
+    rows = []
+    for number, line in enumerate(lines):
+        if len(line) != len(header):
+            refuse((f"line {number + 2}", f"{len(line)} values for {len(header)} columns"))
+        rows.append({name: _cell(number, name, text, kinds.get(name, "string")) for name, text in zip(header, line)})  # noqa: B905
+    return rows
+
+
+def _cell(number: int, name: str, text: str, kind: str) -> Any:
+    """CSV has no types: the column's own decides; an empty cell is a missing value."""
+    if not text:
+        return None
+    if kind in ("string", "timestamp"):
+        return text
+    if kind in ("bool", "boolean") and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text) if kind.startswith("int") else float(text)
+    except ValueError:
+        refuse((f"line {number + 2}.{name[:60]}", f"not a value of type {kind}"))
+
+
+def _is_names(value: Any) -> bool:
+    good = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
+    return good and 0 < len(value) == len(set(value))

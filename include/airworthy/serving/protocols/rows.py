@@ -1,0 +1,102 @@
+"""What every wire format comes down to: rows by column name, which are either requests or the model's own inputs.
+
+A row whose columns are the fields of the use case's request is answered as by ``/predict``: the features are looked up. A row whose
+columns are the model's inputs is scored as it is given. Anything else is refused, and its columns are named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from airworthy.serving.contract import MAX_BATCH, Prediction, request_model
+from airworthy.serving.predictor import Predictor
+
+SHOWN = 10
+
+
+class RowAnswers:
+    """Answers rows of one use case.
+
+    Args:
+        predictor: Of the use case.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._request: type[BaseModel] = request_model(predictor.use_case)
+        prediction = predictor.use_case.prediction
+        self._fields = frozenset(prediction.request)
+        self._needed = self._fields - set(prediction.optional)
+
+    def looked_up(self, names: frozenset[str]) -> bool:
+        """Whether rows with these columns are requests, whose features are looked up."""
+        return self._needed <= names <= self._fields
+
+    def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+        """The answers, in order.
+
+        Args:
+            rows: At least one, at most 1,000, all with the same columns; None where nothing is known.
+
+        Raises:
+            RequestValidationError: too many rows, other columns, or a value that cannot be used; each is named.
+            AirworthyError: as ``Predictor.predict``.
+        """
+        if not 1 <= len(rows) <= MAX_BATCH:
+            refuse(("body", f"{len(rows)} rows; send 1 to {MAX_BATCH}"))
+        names = frozenset(rows[0])
+        for number, row in enumerate(rows):
+            if row.keys() != names:
+                refuse((f"row {number}", f"other columns than row 0: {_listed(row.keys() ^ names)}"))
+        if self.looked_up(names):
+            return self._predictor.predict([self._checked(number, row) for number, row in enumerate(rows)])
+        columns = self._predictor.serving().model.columns
+        problems = [(name, "missing") for name in columns if name not in names]
+        problems += [(name, "no input of the model") for name in sorted(names - columns.keys())]
+        if problems:
+            refuse(*problems)
+        return self._predictor.score(rows)
+
+    def _checked(self, number: int, row: Mapping[str, Any]) -> BaseModel:
+        try:
+            return self._request.model_validate(row)
+        except ValidationError as error:
+            raise RequestValidationError(
+                [{**one, "loc": (f"row {number}", *one["loc"])} for one in error.errors(include_url=False)]
+            ) from None
+
+
+def refuse(*problems: tuple[str, str]) -> NoReturn:
+    """Answer 422 with these fields and what is wrong with them."""
+    raise RequestValidationError([{"loc": (field,), "msg": words, "type": "value_error"} for field, words in problems])
+
+
+def parse_json(body: bytes, *, nan_is_missing: bool = False) -> dict[str, Any]:
+    """A body as a JSON object.
+
+    Args:
+        body: The body.
+        nan_is_missing: Take ``NaN`` for null: it is no JSON, yet some public clients write it. Infinity is always refused.
+    """
+
+    def constant(name: str) -> None:
+        if name != "NaN" or not nan_is_missing:
+            raise ValueError(f"{name} is no JSON; send null for a missing value")
+
+    try:
+        found = json.loads(body, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        refuse(("body", f"no JSON: {str(error)[:200]}"))
+    if not isinstance(found, dict):
+        refuse(("body", "not a JSON object"))
+    return found
+
+
+def _listed(names: Any) -> str:
+    found = sorted(map(str, names))
+    return ", ".join(n[:60] for n in found[:SHOWN]) + (" and more" if len(found) > SHOWN else "")
