@@ -1,12 +1,12 @@
 """Train a candidate, judge it against the champion, and register it as challenger if the verdict says so.
 
-Woken by open retraining requests (drift, decay, new data, age): the first task claims them all, or skips with the
-reason (none open, cool-down). By hand, with a reason: no cool-down then.
+Woken by open retraining requests (drift, decay, new data, age) and by the cron of ``training.schedule``: the first task
+claims all requests, or skips with the reason (none open, cool-down). By hand, with a reason: no cool-down then.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, Param, task
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
@@ -15,11 +15,9 @@ from airworthy_training import judge, register
 
 def build(case: UseCase) -> DAG:
     """The DAG of one use case."""
-    requests = [wiring.retrain_request(case)]
-    weekly = CronTriggerTimetable("0 3 * * 1", timezone="UTC")
     with DAG(
         **wiring.dag_arguments(case, "train", level=1, doc=__doc__),
-        schedule=requests if case.data.live_from else AssetOrTimeSchedule(timetable=weekly, assets=requests),
+        schedule=wiring.training_schedule(case),
         max_active_runs=1,
         params={
             "reason": Param(
@@ -36,10 +34,12 @@ def build(case: UseCase) -> DAG:
             from airworthy.training.orders import claim_order
             from airworthy_tasks import note, outcomes, report, run_name
 
-            by_hand = context["dag_run"].run_type == "manual"  # type: ignore[attr-defined]
-            reason = str(context["params"]["reason"]) if by_hand else None  # type: ignore[index]
+            kind = context["dag_run"].run_type  # type: ignore[attr-defined]
+            reason = str(context["params"]["reason"]) if kind == "manual" else None  # type: ignore[index]
             with outcomes():
-                order = claim_order(get_use_case(case.name), run=run_name(), on_demand=reason)
+                order = claim_order(
+                    get_use_case(case.name), run=run_name(), on_demand=reason, scheduled=kind == "scheduled"
+                )
             if order.skip:
                 note(f"nothing trained: {order.skip}")
                 raise AirflowSkipException(order.skip)

@@ -91,3 +91,73 @@ def register(case: UseCase) -> Callable[..., Any]:
         return report(release, f"challenger {release.digest[:12]} (version {release.version}): {judged.summary}", links)
 
     return register_challenger
+
+
+def plan_experiment(case: UseCase) -> Callable[..., Any]:
+    """The form, checked and priced; skips what follows when only the estimate was asked for."""
+
+    @task(task_id="plan")
+    def plan(**context: Any) -> object:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from airworthy.config import get_use_case
+        from airworthy.evaluation.experiment import Form
+        from airworthy.evaluation.experiment import plan as plan_stage
+        from airworthy.evaluation.tried_page import publish_tried
+        from airworthy_tasks import link, note, outcomes, report, run_name
+
+        use_case, who = get_use_case(case.name), context["dag_run"].triggering_user_name or "airflow"
+        with outcomes():
+            try:
+                planned = plan_stage(use_case, Form.of(context["params"]), run=run_name(), who=who)
+            finally:
+                link({"What was tried": publish_tried(use_case)})
+        if planned.form.estimate_only:
+            note(f"only estimated: {planned.words}")
+            raise AirflowSkipException(planned.words)
+        return report(planned, planned.words) | {"causes": planned.causes}
+
+    return plan
+
+
+def fit_experiment(case: UseCase) -> Callable[..., Any]:
+    """The candidate of a planned experiment."""
+
+    @task(task_id="fit", execution_timeout=None)
+    def fit(planned: dict[str, Any]) -> object:
+        from airworthy.config import get_use_case
+        from airworthy.evaluation.experiment import Plan, fit_planned
+        from airworthy.training import data_docs_link
+        from airworthy_tasks import outcomes, report, run_name
+
+        with outcomes():
+            candidate = fit_planned(get_use_case(case.name), Plan.of_task(planned), run=run_name())
+        links = mlflow_link(candidate) | data_docs_link(candidate.training_set)
+        words = f"candidate {candidate.model_digest[:12]} {candidate.label_note}".rstrip()
+        return report(
+            candidate, f"{words}; estimated: {planned['estimate']['cpu_seconds'] / 60:.1f} CPU-minutes", links
+        )
+
+    return fit
+
+
+def report_experiment(case: UseCase) -> Callable[..., Any]:
+    """The report of an experiment, and the page of everything that was tried."""
+
+    @task(task_id="report")
+    def report_task(planned: dict[str, Any], candidate: dict[str, Any], verdict: dict[str, Any]) -> object:
+        from airworthy.config import get_use_case
+        from airworthy.evaluation.experiment import Plan
+        from airworthy.evaluation.experiment_report import report as report_stage
+        from airworthy.records import CandidateRef, Verdict
+        from airworthy_tasks import outcomes, report, run_name
+
+        ref = CandidateRef.model_validate(candidate)
+        with outcomes():
+            outcome = report_stage(
+                get_use_case(case.name), Plan.of_task(planned), ref, Verdict.model_validate(verdict), run=run_name()
+            )
+        keep_record(case, ref.run_id)
+        return report(outcome, outcome.words, outcome.links)
+
+    return report_task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetWatcher
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
 
 from airworthy.config import UseCase, get_settings
 from airworthy_triggers import LandingWatcher, RequestWatcher
@@ -16,6 +16,8 @@ RETRIES = {
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(minutes=5),
 }
+# A training waits some ten minutes for a service that is away: what is made once a week should not be lost to a restart.
+PATIENT = {"train": 7, "experiment": 7}
 
 
 def dag_arguments(use_case: UseCase, family: str, *, level: int, doc: str | None) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def dag_arguments(use_case: UseCase, family: str, *, level: int, doc: str | None
         "description": (doc or "").strip().splitlines()[0],
         "doc_md": doc,
         "tags": [f"level-{level}", use_case.name],
-        "default_args": {"owner": use_case.owner, **RETRIES},
+        "default_args": {"owner": use_case.owner, **RETRIES, "retries": PATIENT.get(family, RETRIES["retries"])},
         "catchup": False,
         "start_date": datetime.combine(use_case.data.first, time(), UTC),
     }
@@ -66,3 +68,11 @@ def challenger(use_case: UseCase) -> Asset:
 def release(use_case: UseCase) -> Asset:
     """The champion that serves."""
     return Asset(name=f"{use_case.name}/release", uri=f"airworthy://ledger/{use_case.name}/release")
+
+
+def training_schedule(use_case: UseCase) -> Any:
+    """What wakes ``.train``: open requests, and the cron of ``training.schedule`` where there is one."""
+    requests, cron = [retrain_request(use_case)], use_case.training_schedule
+    return (
+        AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=requests) if cron else requests
+    )

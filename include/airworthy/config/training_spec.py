@@ -126,6 +126,8 @@ class Training(Spec):
         new_data_intervals: So many intervals published since the champion's data ask for a training.
         cooldown_days: Days of data time between two trainings that were not asked for by a person.
         max_age_days: Older champions (data time) ask for a training.
+        schedule: Cron (UTC, wall clock) that asks for a training too; by default weekly, none for a replayed use case.
+        experiment_budget: CPU-minutes that one experiment may be estimated to take.
     """
 
     feature_service: str
@@ -140,6 +142,8 @@ class Training(Spec):
     new_data_intervals: int = Field(default=28, ge=1)
     cooldown_days: int = Field(default=7, ge=0)
     max_age_days: int = Field(default=90, ge=1)
+    schedule: str | None = Field(default=None, pattern=r"^\S+( \S+){4}$")
+    experiment_budget: float = Field(default=60, gt=0)
 
     @field_validator("algorithm")
     @classmethod

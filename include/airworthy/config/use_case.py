@@ -19,6 +19,8 @@ from airworthy.config.spec import Name, Spec
 from airworthy.config.training_spec import Training
 from airworthy.errors import ConfigurationError
 
+WEEKLY = "0 3 * * 1"
+
 
 class UseCase(Spec):
     """One prediction problem.
@@ -56,6 +58,11 @@ class UseCase(Spec):
         if missing:
             raise ValueError(f"prediction.example lacks {sorted(missing)}")
         return self
+
+    @property
+    def training_schedule(self) -> str | None:
+        """Cron of the trainings that nothing else asks for; None for a replayed use case that names none."""
+        return self.training.schedule or (None if self.data.live_from else WEEKLY)
 
     def source_module(self) -> ModuleType:
         """``source.py``: one function ``clean_<source>(raw: ibis.Table) -> ibis.Table`` for each source."""

@@ -16,7 +16,7 @@ def request_retraining(use_case: str, cause: str, evidence: dict[str, Any], *, b
 
     Args:
         use_case: The use case.
-        cause: ``new_data``, ``drift``, ``decay``, ``age`` or ``on_demand``.
+        cause: ``new_data``, ``drift``, ``decay``, ``age``, ``schedule`` or ``on_demand``.
         evidence: The numbers behind it.
         by: The Airflow run or the person.
         data_time: The data clock.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from airworthy.config import UseCase
-from airworthy.ledger import requests
+from airworthy.ledger import attempts, requests
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.promotions import champion
 from airworthy.records import Record
@@ -29,19 +30,20 @@ class TrainingOrder(Record):
         return ", ".join(sorted({str(c["cause"]) for c in self.causes.values()})) or "nothing"
 
 
-def claim_order(use_case: UseCase, *, run: str, on_demand: str | None = None) -> TrainingOrder:
+def claim_order(use_case: UseCase, *, run: str, on_demand: str | None = None, scheduled: bool = False) -> TrainingOrder:
     """Claim every open request for this run; skip when there is none, or within the cool-down.
 
     Args:
         use_case: The use case.
         run: The Airflow run; a retry of it gets its own requests again.
         on_demand: A person's reason: adds a request of cause ``on_demand``, which no cool-down holds back.
+        scheduled: The schedule's time has come: adds a request of cause ``schedule``.
     """
     now = data_now(use_case)
     if on_demand is not None:
-        mine = [r for r in requests.claim_requests(use_case.name, run) if r.cause == "on_demand"]
-        if not mine:
-            requests.request_retraining(use_case.name, "on_demand", {"reason": on_demand}, by=run, data_time=now)
+        _ask_once(use_case, run, "on_demand", {"reason": on_demand}, now)
+    if scheduled:
+        _ask_once(use_case, run, "schedule", {"schedule": use_case.training_schedule}, now)
     before = requests.last_training_time(use_case.name)
     claimed = requests.claim_requests(use_case.name, run)
     causes: dict[str, dict[str, object]] = {
@@ -57,4 +59,15 @@ def claim_order(use_case: UseCase, *, run: str, on_demand: str | None = None) ->
             skip = f"cool-down until {free:%Y-%m-%d %H:%M} (data time); asked for by {order.words}"
     if skip and claimed:
         requests.close_requests(use_case.name, run, f"skipped: {skip}")
+    if not skip:
+        attempts.note_attempt(
+            use_case.name, run, "train", causes=causes, who=", ".join(sorted({r.requested_by for r in claimed})[:3]),
+            outcome="begun",
+        )  # fmt: skip
     return order.model_copy(update={"skip": skip})
+
+
+def _ask_once(use_case: UseCase, run: str, cause: str, evidence: dict[str, Any], now: datetime) -> None:
+    """Add this run's own request; a retry of the run has it already."""
+    if all(r.cause != cause or r.requested_by != run for r in requests.claim_requests(use_case.name, run)):
+        requests.request_retraining(use_case.name, cause, evidence, by=run, data_time=now)

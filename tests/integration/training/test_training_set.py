@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet, Validation
 from airworthy.platform import retention
 from airworthy.platform.every_table import table_schemas
-from airworthy.records import TrainingSetRef
+from airworthy.records import TrainingSetRef, Window
 from airworthy.training import (
     build_training_set,
     data_docs_link,
@@ -196,3 +196,42 @@ def test_a_slice_that_is_made_from_a_tagged_column_is_refused(shop: UseCase) -> 
     assert features.masks(case) == {"order_channel": "[personal]"}
     with pytest.raises(ConfigurationError, match="order_channel, which is made from a tagged column"):
         build_training_set(case, run="train__1")
+
+
+def test_a_window_narrows_the_training_part_and_leaves_the_holdout_alone(shop: UseCase) -> None:
+    whole = build_training_set(shop, run="train__1")
+    window = Window(first=date(2024, 1, 3), last=date(2024, 1, 7))
+
+    ref = build_training_set(shop, run="experiment__1", window=window)
+
+    rows = read_training_set(ref)
+    days = {t.date() for t in part(rows, "train")["prediction_time"].to_pylist()}
+    assert (min(days), max(days), len(days)) == (window.first, window.last, 5)
+    assert part(rows, "holdout").equals(part(read_training_set(whole), "holdout"))
+    assert (ref.train_start, ref.train_end) == (Interval.of("2024-01-03").start, Interval.of("2024-01-08").start)
+    assert rebuild_training_set(shop, ref).equals(rows)
+    newest = build_training_set(shop, run="experiment__2", window=Window(days=6))
+    assert newest.train_start == Interval.of("2024-01-05").start
+    with pytest.raises(DataRejectedError, match="widen the window"):
+        build_training_set(shop, run="experiment__3", window=Window(days=3))
+
+
+def test_features_that_were_not_chosen_teach_nothing_and_stay_in_the_holdout(shop: UseCase) -> None:
+    whole = build_training_set(shop, run="train__1")
+    chosen = ["orders_7d", "order_amount"]
+
+    ref = build_training_set(shop, run="experiment__1", chosen=chosen)
+
+    assert list(ref.columns) == [name for name in whole.columns if name in chosen]
+    assert ref.digest != whole.digest
+    rows = read_training_set(ref)
+    for name in set(whole.columns) - set(chosen):
+        assert part(rows, "train")[name].null_count == ref.train_rows, name
+    assert part(rows, "holdout").equals(part(read_training_set(whole), "holdout"))
+    assert part(rows, "train")["orders_7d"].equals(part(read_training_set(whole), "train")["orders_7d"])
+    assert rebuild_training_set(shop, ref).equals(rows)
+    with transaction() as session:
+        assert set(session.get(TrainingSet, ref.digest).ref["columns"]) == set(chosen)
+    with pytest.raises(ConfigurationError, match="no feature order_amont") as raised:
+        build_training_set(shop, run="experiment__2", chosen=["order_amont"])
+    assert "order_amount" in raised.value.next_step
