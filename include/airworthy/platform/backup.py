@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from airworthy.lake import tables
 from airworthy.lake.landing import filesystem
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive
-from airworthy.platform import environment, pg_tools, postgres
+from airworthy.platform import environment, forgotten_journal, pg_tools, postgres
 from airworthy.platform.every_table import table_schemas
 from airworthy.records import Record
 
@@ -91,7 +91,7 @@ def backup(
     Args:
         to: Folder or object-store URL of the backups; ``AIRWORTHY_BACKUP_URL`` by default.
         with_airflow: Airflow's database too.
-        keep: So many backups stay.
+        keep: So many backups stay, none of them longer than ``AIRWORTHY_KEEP_DAYS`` but for the newest.
         say: Told what happens.
 
     Returns:
@@ -126,10 +126,28 @@ def backup(
     made = made.model_copy(update={"files": files, "versions": pins, "seconds": seconds})
     fs, path = filesystem(target)
     fs.pipe_file(f"{path}/{MANIFEST}", json.dumps(made.to_json()).encode())
-    for old in backups(root)[:-keep]:
+    forgotten_journal.note_all(root)
+    for old in _expired(root, keep):
         fs.rm(filesystem(old)[1], recursive=True)
         say(f"removed {old}")
     return target, made
+
+
+def _expired(root: str, keep: int) -> list[str]:
+    """All but the newest ``keep``, and those older than ``AIRWORTHY_KEEP_DAYS``; the newest always stays."""
+    found = backups(root)
+    oldest = wall_now() - timedelta(days=get_settings().keep_days)
+    return [
+        url for number, url in enumerate(found[:-1]) if number < len(found) - keep or read_manifest(url).at < oldest
+    ]
+
+
+def kept_until(root: str = "") -> str:
+    """When the newest backup of now will have gone, UTC, as long as one is made each day; empty without a backup."""
+    found = backups(root)
+    if not found:
+        return ""
+    return (read_manifest(found[-1]).at + timedelta(days=get_settings().keep_days)).isoformat(timespec="minutes")
 
 
 def _versions(connection: Any) -> dict[str, int]:

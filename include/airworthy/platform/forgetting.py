@@ -29,7 +29,9 @@ from airworthy.ledger import commits
 from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.forgotten import key_digest, remember_to_forget
 from airworthy.ledger.models import RedactedTrainingSet, ReleaseRow, TrainingSet, VerdictRow
-from airworthy.platform import retention
+from airworthy.platform import backup as backups
+from airworthy.platform import forgetting_traces as traces
+from airworthy.platform import forgotten_journal, retention
 from airworthy.records import Record, TrainingSetRef
 from airworthy.training.folders import put
 
@@ -38,8 +40,7 @@ BATCH = 500
 STAYS = (
     "the landing zone is upstream's: ask upstream to remove the key there too (landed again, it is left out here)",
     "models that were trained on it stay until the next training: see `models`",
-    "backups hold it until they are replaced, and a table's log may name it as the smallest or largest value of a file",
-    "Data Docs, profiles and the ledger's validations may show it as an example or as a frequent value, unless its column is tagged",
+    "backups hold it until `backups_until`; a restore of one forgets the key again",
     "a spool file that the prediction service still writes holds it until it is closed",
 )
 
@@ -53,7 +54,10 @@ class Forgotten(Record):
         files: Kept files of refused deliveries that were removed or cleared.
         training_sets: Rows by digest of the training set that lost them.
         models: Releases that were trained on the key, with their state.
-        old_files: Files of old versions of tables that were removed.
+        old_files: Files of old versions of tables that were removed, and entries of their logs.
+        pages: Pages of reports that named the key, and were removed.
+        notes: Rows of the ledger in which it was an example, and is no more.
+        backups_until: When the last of the backups that hold it goes, UTC; empty when there is none.
         stays: What still holds the key, and what to do about it.
     """
 
@@ -65,6 +69,9 @@ class Forgotten(Record):
     training_sets: dict[str, int]
     models: tuple[str, ...]
     old_files: int
+    pages: int = 0
+    notes: int = 0
+    backups_until: str = ""
     stays: tuple[str, ...] = STAYS
 
 
@@ -91,6 +98,7 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     sources = _sources(use_case, column)
     digest = key_digest(use_case.name, column, value, create=True)
     remember_to_forget(use_case.name, column, digest, who, {})
+    forgotten_journal.note(use_case.name, column, digest, who)
     entities = _entities(use_case, column, value)
     ids = _prediction_ids(use_case, column, value)
     rows: dict[str, int] = {}
@@ -110,7 +118,9 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     outcome = Forgotten(
         use_case=use_case.name, column=column, rows=rows, online=online, files=_from_files(use_case, value),
         training_sets=training_sets, models=_models(use_case, training_sets),
-        old_files=sum(retention.vacuum(name, (), timedelta(0), full=False) for name in rows),
+        old_files=sum(retention.vacuum(name, (), timedelta(0), full=False) for name in rows) + traces.from_logs(rows),
+        pages=traces.from_pages(use_case, value), notes=traces.from_ledger(use_case, value),
+        backups_until=backups.kept_until(),
     )  # fmt: skip
     remember_to_forget(use_case.name, column, digest, who, outcome.to_json())
     return outcome

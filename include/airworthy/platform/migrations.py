@@ -21,7 +21,7 @@ from pathlib import Path
 
 from airworthy.config import Settings, get_settings
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
-from airworthy.platform import credentials, environment, postgres
+from airworthy.platform import credentials, environment, forgotten_journal, postgres
 from airworthy.platform.layout import Layout
 from airworthy.platform.programs import full_env
 
@@ -88,7 +88,10 @@ def databases() -> None:
 
 
 def tables() -> None:
-    """The ledger, buckets, the tables of every use case (empty), and the feature definitions in Feast's registry."""
+    """The ledger, buckets, the tables of every use case (empty), and the feature definitions in Feast's registry.
+
+    A forgetting that was interrupted, or that a restore undid, is done again.
+    """
     from airworthy import features
     from airworthy.config import use_cases
     from airworthy.lake.tables import create
@@ -103,6 +106,7 @@ def tables() -> None:
         for table, schema in table_schemas(use_case).items():
             create(table, schema)
         features.apply(use_case)
+        forgotten_journal.finish(use_case)
 
 
 def buckets(settings: Settings) -> list[str]:

@@ -26,7 +26,7 @@ from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RecoveryDrill
 from airworthy.platform import backup as backups
-from airworthy.platform import pg_tools, postgres
+from airworthy.platform import forgotten_journal, pg_tools, postgres
 from airworthy.platform.backup import Backup, Say
 from airworthy.records import Record
 
@@ -100,6 +100,10 @@ def _restore(url: str, into: str, say: Say) -> Restored:
         "AIRWORTHY_SPOOL": folders["spool"],
     }  # fmt: skip
     checked = _compare(saved, databases, environment)
+    if not into and (forgotten := forgotten_journal.carry_over(url.rstrip("/").rpartition("/")[0])):
+        say(
+            f"{forgotten} forgotten keys are noted beside the backups: `airworthy up` (or `migrate`) forgets them again"
+        )
     return Restored(
         backup=url, environment=environment, seconds=round((wall_now() - started).total_seconds(), 1), checked=checked
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from airworthy.lake import landing, tables
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import ForgottenKey
 from airworthy.monitoring.collect import log_table
+from airworthy.platform import forgotten_journal
 from airworthy.platform.forgetting import forget
 from airworthy.serving import batch
 from airworthy.serving.spool import Spool
@@ -60,10 +62,10 @@ def record(number: int, customer: str) -> dict[str, Any]:
 
 
 def everywhere(text: str, folder: Path) -> list[str]:
-    """Files of the lake (but for the logs of tables) that hold a text, in a row of Parquet or as it is."""
+    """Files of a folder, logs of tables too, that hold a text: in a row of Parquet or as it is."""
     found = []
     for path in folder.rglob("*"):
-        if not path.is_file() or "_delta_log" in path.parts:
+        if not path.is_file():
             continue
         if path.suffix == ".parquet":
             import pyarrow.parquet as pq
@@ -71,21 +73,29 @@ def everywhere(text: str, folder: Path) -> list[str]:
             content = str(pq.ParquetFile(path).read().to_pylist())
         else:
             content = path.read_text(errors="ignore")
-        if text in content:
+        if re.search(rf"(?<![A-Za-z0-9_-]){text}(?![A-Za-z0-9_-])", content):  # not in the middle of a file's name
             found.append(str(path))
     return found
+
+
+def ledger_words() -> str:
+    with psycopg.connect(get_settings().ledger_dsn.replace("postgresql+psycopg://", "postgresql://")) as connection:
+        names = [n for (n,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        return str([connection.execute(f'SELECT t::text FROM "{n}" t').fetchall() for n in names])
 
 
 def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, postgres: Path) -> None:
     # Given a key in tables, quarantine, a refused file, predictions, online, and a correction of a day,
     rows = world.orders_of("2024-01-03")
-    rows[5].update(customer=KEY, items=-1)
+    for row in rows[:40]:
+        row["customer"] = KEY  # a frequent value: the profile names it
+    rows[5]["items"] = -1
     land(shop, "2024-01-03", rows)
     ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test")
     land(shop, KEYS[0], [{**row, "amount": row["amount"] + 2} for row in world.orders_of(KEYS[0])])
     ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="test")  # what it replaced is kept
     assert tables.read("tiny_orders/superseded/orders").num_rows > 0
-    land(shop, "2024-01-04", [{**row, "items": "two"} for row in rows])
+    land(shop, "2024-01-04", [{**row, "items": KEY} for row in rows])  # an example of the reason, too
     with pytest.raises(DataRejectedError):
         ingest.ingest_interval(shop, Interval.of("2024-01-04"), run="test")
     features.catch_up(shop, run="test")
@@ -97,6 +107,7 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
     assert [v.missing for v in online.lookup(asked, data_now(shop))] == [(), ()]
     before = {layer: orders(layer) for layer in ("raw", "clean")}
     assert len(everywhere(KEY, Path(get_settings().lake_url))) > 6
+    assert everywhere(KEY, Path(get_settings().docs_url))
     # when it is forgotten,
     outcome = forget(shop, "customer", KEY, who=WHO)
     # then it is in no table (nor in an old version of one), no file, no prediction, and not online;
@@ -106,8 +117,14 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
     assert outcome.rows["tiny_orders/clean/orders"] == len(mine) - 1
     assert outcome.rows[log_table(shop)] == 2
     assert outcome.online == 3
-    assert outcome.files == 1
+    assert outcome.files == 2  # the refused file, and the reason beside it
     assert everywhere(KEY, Path(get_settings().lake_url)) == []
+    # nor in a page of a report, nor as an example in the ledger;
+    assert outcome.pages > 0
+    assert everywhere(KEY, Path(get_settings().docs_url)) == []
+    assert outcome.notes > 0
+    assert re.findall(rf".{{60}}(?<![A-Za-z0-9_-]){KEY}(?![A-Za-z0-9_-]).{{9}}", ledger_words()) == []
+    assert outcome.backups_until == ""
     assert list(get_settings().spool.rglob("*.log")) == []
     assert [v.missing for v in online.lookup(asked, data_now(shop))] == [(VIEW,), ()]
     # everything of the others is there;
@@ -175,3 +192,31 @@ def test_without_the_secret_nothing_is_let_in(shop: UseCase) -> None:
     world.land_day(shop, "2024-01-03")
     with pytest.raises(ConfigurationError, match="forgotten keys"):
         ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test")
+
+
+@pytest.mark.parametrize("key", ["c00", "c29"])
+def test_the_smallest_and_the_largest_key_leave_the_logs_of_the_tables_too(shop: UseCase, key: str) -> None:
+    assert everywhere(key, Path(get_settings().lake_url) / "tiny_orders/clean/orders/_delta_log")
+    forget(shop, "customer", key, who=WHO)
+    assert everywhere(key, Path(get_settings().lake_url)) == []
+    # And the tables live on.
+    world.land_day(shop, "2024-01-03")
+    assert ingest.ingest_interval(shop, Interval.of("2024-01-03"), run="test").status == "published"
+    features.catch_up(shop, run="test")
+    assert len(tables.open_table("tiny_orders/clean/orders").history()) > 0
+
+
+def test_an_interrupted_forgetting_is_finished_by_the_next_migration(
+    shop: UseCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise ConnectionError("the machine is switched off")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("airworthy.platform.forgetting._from_table", away)
+        with pytest.raises(ConnectionError):
+            forget(shop, "customer", KEY, who=WHO)
+    assert [r for r in orders("clean") if r["customer"] == KEY]
+    assert forgotten_journal.finish(shop) == 1
+    assert not [r for r in orders("clean") if r["customer"] == KEY]
+    assert forgotten_journal.finish(shop) == 0

@@ -17,10 +17,14 @@ from airworthy import features, ingest
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.intervals import Interval
+from airworthy.lake import tables
 from airworthy.ledger import commits
+from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import engine, transaction
 from airworthy.ledger.models import RecoveryDrill
 from airworthy.platform import backup as backups
+from airworthy.platform import forgotten_journal
+from airworthy.platform.forgetting import forget
 from airworthy.platform.restoring import drill, restore
 
 from .conftest import KEYS
@@ -93,7 +97,12 @@ def test_a_lost_platform_goes_on_from_its_backup(
 ) -> None:
     # Given a backup, and a machine that has nothing else,
     url, _ = backups.backup(str(tmp_path / "elsewhere"))
+    # (and a customer who was forgotten since: the backup holds her, the next one notes it beside itself)
+    forget(shop, "customer", "c07", who="test")
+    backups.backup(str(tmp_path / "elsewhere"))
     before = commits.newest_commits("tiny_orders/clean/orders")
+    secret = (get_settings().var / "secrets" / "forget.key").read_text()
+    monkeypatch.setenv("AIRWORTHY_FORGET_KEY", secret)
     landing = get_settings().landing_url
     features.close()
     engine().dispose()
@@ -109,11 +118,16 @@ def test_a_lost_platform_goes_on_from_its_backup(
         # when it is restored there,
         restored = restore(url)
         assert restored.checked["partitions"] == 8
-        # then the tables are those, work that was done is done, and features are online again.
+        assert "c07" in tables.read("tiny_orders/clean/orders")["customer"].to_pylist()
+        # then she is forgotten again before anything starts,
+        assert forgotten_journal.finish(shop) == 1
+        for layer in ("raw", "clean"):
+            assert "c07" not in tables.read(f"tiny_orders/{layer}/orders")["customer"].to_pylist()
+        # the tables are those, work that was done is done, and features are online again.
         after = commits.newest_commits("tiny_orders/clean/orders")
         assert {k: c.digest for k, c in after.items()} == {k: c.digest for k, c in before.items()}
         assert ingest.ingest_interval(shop, Interval.of(KEYS[0]), run="after").status == "already"
-        assert sum(features.catch_up(shop, run="after").online.values()) > 0
+        assert features.catch_up(shop, run="after").reason == "features are up to date"
         # And nobody restores over it.
         with pytest.raises(ConfigurationError, match="never overwrites ledger"):
             restore(url)
@@ -123,6 +137,19 @@ def test_a_lost_platform_goes_on_from_its_backup(
         with psycopg.connect(f"host={postgres} user=postgres dbname=postgres", autocommit=True) as connection:
             for name in ("ledger", "feast_registry"):
                 connection.execute(f"DROP DATABASE IF EXISTS new_{name}_{suffix} WITH (FORCE)")
+
+
+def test_a_backup_goes_with_its_age_and_the_newest_never(shop: UseCase) -> None:
+    urls = [backups.backup()[0] for _ in range(2)]
+    for url in urls:
+        manifest = Path(url) / backups.MANIFEST
+        record = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**record, "at": "2020-01-01T00:00:00+00:00"}))
+    # Nothing newer is there yet: what is old is better than nothing.
+    assert backups.backups() == urls
+    newest = backups.backup()[0]
+    assert backups.backups() == [newest]
+    assert backups.kept_until() > wall_now().isoformat()
 
 
 def test_only_whole_backups_count_and_old_ones_go(shop: UseCase) -> None:
