@@ -2,6 +2,8 @@
 
 Woken by open retraining requests (drift, decay, new data, age) and by the cron of ``training.schedule``: the first task
 claims all requests, or skips with the reason (none open, cool-down). By hand, with a reason: no cool-down then.
+A search whose budget is above the bound of use_case.yaml (``training.search.tasks_above``) is shared by several tasks;
+the outcome is the same.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from airflow.sdk import DAG, Param, task
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
-from airworthy_training import judge, register
+from airworthy_training import judge, register, search, training_set
 
 
 def build(case: UseCase) -> DAG:
@@ -46,22 +48,23 @@ def build(case: UseCase) -> DAG:
             return report(order, f"training asked for by {order.words}")
 
         @task(execution_timeout=None)
-        def fit(order: dict[str, object]) -> object:
+        def fit(training_set: dict[str, object], found: dict[str, object]) -> object:
             from airworthy.config import get_use_case
-            from airworthy.training import build_training_set, data_docs_link
+            from airworthy.records import TrainingSetRef
             from airworthy.training import fit as fit_candidate
+            from airworthy.training.search import SearchResult
             from airworthy_tasks import outcomes, report, run_name
             from airworthy_training import mlflow_link
 
-            use_case = get_use_case(case.name)
+            ref, result = TrainingSetRef.model_validate(training_set), SearchResult.model_validate(found)
             with outcomes():
-                training_set = build_training_set(use_case, run=run_name())
-                candidate = fit_candidate(use_case, training_set, run=run_name())
-            links = mlflow_link(candidate) | data_docs_link(training_set)
-            return report(candidate, f"candidate {candidate.model_digest[:12]} fitted", links)
+                candidate = fit_candidate(get_use_case(case.name), ref, run=run_name(), search=result)
+            words = f"candidate {candidate.model_digest[:12]} fitted; {result.reason}"
+            return report(candidate, words, mlflow_link(candidate))
 
         order = claim()
-        candidate = fit(order)
+        rows = training_set(case)(order)
+        candidate = fit(rows, search(case)(rows))
         verdict = judge(case)(candidate, order)
         register(case)(candidate, verdict)
     return dag

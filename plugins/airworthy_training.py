@@ -39,6 +39,59 @@ def keep_record(case: UseCase, run_id: str) -> None:
             log.warning("the record of this run could not be copied; `airworthy tried` makes it again", exc_info=True)
 
 
+def training_set(case: UseCase) -> Callable[..., Any]:
+    """The training set's task: built and checked, or refused with the check's words."""
+
+    @task(task_id="training_set")
+    def build(order: dict[str, Any]) -> object:
+        from airworthy.config import get_use_case
+        from airworthy.training import build_training_set, data_docs_link
+        from airworthy_tasks import outcomes, report, run_name
+
+        with outcomes():
+            ref = build_training_set(get_use_case(case.name), run=run_name())
+        words = f"training set {ref.digest[:12]}: {ref.train_rows} + {ref.holdout_rows} rows, {len(ref.checks)} checks"
+        return report(ref, words, data_docs_link(ref))
+
+    return build
+
+
+def search(case: UseCase) -> Callable[..., Any]:
+    """The search's tasks: one, or for a large budget several that share the trials, and one that says what was best."""
+
+    @task(task_id="trials", execution_timeout=None)
+    def share(ref: dict[str, Any], part: int, parts: int) -> object:
+        from airworthy.config import get_use_case
+        from airworthy.records import TrainingSetRef
+        from airworthy.training.search import share_of_trials
+        from airworthy_tasks import outcomes, report, run_name
+
+        with outcomes():
+            done = share_of_trials(
+                get_use_case(case.name), TrainingSetRef.model_validate(ref), run=run_name(), share=part, shares=parts
+            )
+        return report(done, done.reason)
+
+    @task(task_id="search", execution_timeout=None)
+    def find(ref: dict[str, Any]) -> object:
+        from airworthy.config import get_use_case
+        from airworthy.records import TrainingSetRef
+        from airworthy.training.search import search as search_stage
+        from airworthy_tasks import outcomes, report, run_name
+
+        with outcomes():
+            found = search_stage(get_use_case(case.name), TrainingSetRef.model_validate(ref), run=run_name())
+        return report(found, found.reason)
+
+    def tasks(ref: Any) -> Any:
+        found, parts = find(ref), case.training.search.tasks if case.training.search else 1
+        if parts > 1:
+            share.partial(ref=ref, parts=parts).expand(part=list(range(parts))) >> found
+        return found
+
+    return tasks
+
+
 def judge(case: UseCase) -> Callable[..., Any]:
     """The gate's task: candidate and order in, verdict out."""
 

@@ -41,15 +41,23 @@ def train(
         bool, typer.Option("--candidate-only", help="Judge it, but do not make it a challenger.")
     ] = False,
 ) -> None:
-    """Fit a candidate, judge it, and register it as challenger when it passes."""
+    """Build and check the training set, search, fit, judge, and register a challenger when it passes.
+
+    What is searched, with which seed and budget, is in use_case.yaml alone. After a kill run it again: on the same
+    training set it goes on where it stopped, and comes to the same model.
+    """
     from airworthy.evaluation import judge
     from airworthy.registry import register
     from airworthy.training import build_training_set, fit
+    from airworthy.training.search import search
 
     case, run = use_case(name), run_name()
     training_set = build_training_set(case, run=run)
     say(f"training set {training_set.digest[:12]}: {training_set.train_rows} rows, holdout {training_set.holdout_rows}")
-    candidate = fit(case, training_set, run=run)
+    say(f"{len(training_set.checks)} checks of the set passed")
+    found = search(case, training_set, run=run, say=say)
+    say(found.reason)
+    candidate = fit(case, training_set, run=run, search=found)
     say(f"candidate {candidate.model_digest[:12]}, MLflow run {candidate.run_id}")
     verdict = judge(
         case, candidate, causes={run: {"cause": "on_demand", "evidence": {"reason": why}, "requested_by": run}}

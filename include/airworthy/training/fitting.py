@@ -34,6 +34,8 @@ from airworthy.training.training_set import LABEL, part, read_training_set
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from airworthy.training.search import SearchResult
+
 log = logging.getLogger(__name__)
 
 FIT_TAG = "airworthy.fit"
@@ -50,6 +52,7 @@ def fit(
     flip_labels: float = 0.0,
     algorithm: str | None = None,
     parameters: dict[str, Any] | None = None,
+    search: SearchResult | None = None,
 ) -> CandidateRef:
     """Fit a candidate on the training part, stage its files and log an MLflow run.
 
@@ -62,6 +65,7 @@ def fit(
         flip_labels: Share of training labels to flip, to show a refusal.
         algorithm: Import path; by default the use case's.
         parameters: Arguments of the algorithm; by default the use case's (none, for another algorithm).
+        search: What was searched before: its algorithm and parameters are used, its trials are logged.
 
     Raises:
         ConfigurationError: no such algorithm or argument, or a share outside 0 to 1.
@@ -71,6 +75,8 @@ def fit(
     """  # fmt: skip
     if not 0 <= flip_labels <= 1:
         raise ConfigurationError(f"flip_labels is {flip_labels}", next_step="give a share between 0 and 1")
+    if search is not None:
+        algorithm, parameters = search.algorithm, search.parameters
     path = algorithm or use_case.training.algorithm
     if parameters is None:
         parameters = use_case.training.parameters if path == use_case.training.algorithm else {}
@@ -89,7 +95,7 @@ def fit(
             return done
         run_id = mlflow_run.info.run_id if mlflow_run else _start(mlflow, experiment, use_case, ref, run, recipe, key)
         try:
-            return _fit(mlflow, run_id, use_case, ref, run, recipe)
+            return _fit(mlflow, run_id, use_case, ref, run, recipe, search)
         except Exception:
             mlflow.set_terminated(run_id, "FAILED")
             raise
@@ -124,13 +130,22 @@ def _label_note(share: float) -> str:
 
 
 def _fit(
-    mlflow: MlflowClient, run_id: str, use_case: UseCase, ref: TrainingSetRef, run: str, recipe: dict[str, Any]
+    mlflow: MlflowClient,
+    run_id: str,
+    use_case: UseCase,
+    ref: TrainingSetRef,
+    run: str,
+    recipe: dict[str, Any],
+    search: SearchResult | None,
 ) -> CandidateRef:
     built = build_model(use_case, ref, recipe, part(read_training_set(ref), "train"), model_files.models_url())
     for name, value in {**built.metrics, "fit_seconds": built.seconds}.items():
         mlflow.log_metric(run_id, name, value)
     digest, folder = built.digest, built.folder
     _upload(mlflow, run_id, folder, digest)
+    from airworthy.training.search_report import log_making  # it imports this module
+
+    log_making(mlflow, run_id, ref, search)
     candidate = _candidate(use_case, ref, recipe, run_id, digest, folder)
     # Before the run is marked as finished: a retry finds finished runs and would never write it.
     record_candidate(
@@ -222,12 +237,21 @@ def fit_estimator(
     try:
         with limited_threads():
             estimator.fit(matrix, labels)
+        _forget_threads(estimator)
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{algorithm} cannot be fitted with {parameters}: {str(error)[:400]}",
             next_step="correct training.parameters",
         ) from error
     return estimator, encoder, matrix
+
+
+def _forget_threads(estimator: Any) -> None:
+    # Histogram trees remember with how many threads they were fitted, and only by that would two records differ.
+    if hasattr(estimator, "_bin_mapper"):
+        estimator._bin_mapper.n_threads = 1
+    for member in getattr(estimator, "estimators_", ()):
+        _forget_threads(member[-1] if hasattr(member, "steps") else member)
 
 
 def limited_threads() -> Any:

@@ -170,7 +170,7 @@ def test_tasks_ran_on_celery_and_their_logs_can_be_read(
     dag = f"{orders.name}.train"
     run = api.runs(dag, state="success")[-1]["dag_run_id"]
     tasks = api.tasks(dag, run)
-    assert {t["task_id"] for t in tasks} == {"claim", "fit", "judge", "register"}
+    assert {t["task_id"] for t in tasks} == {"claim", "training_set", "search", "fit", "judge", "register"}
     assert {(t["state"], t["queue"]) for t in tasks} == {("success", "default")}
 
     with cluster.connect("airflow") as connection:
