@@ -39,8 +39,11 @@ def runs(
     if not run:
         groups = _grouped(usage.usages(of or None), lambda row: row.run)
         newest = sorted(groups.items(), key=lambda item: item[1][0].started_at, reverse=True)[:limit]
-        rows = [(name, f"{found[0].started_at:%Y-%m-%d %H:%M:%S}", *_sums(found)) for name, found in newest]
-        return show_table("Runs, newest first", ("run", "started (UTC)", *USED), rows)
+        # Lines and no table: the name of a run is longer than a terminal is wide, and is wanted whole.
+        for name, found in newest:
+            total = usage.cost(found)
+            say(f"{found[0].started_at:%Y-%m-%d %H:%M:%S}  {total.seconds:7.1f} s  {total.words:<72}  {name}")
+        return None if newest else say("nothing was measured yet")
     from airworthy.evaluation.run_record import run_record
 
     run_record(run)  # says so when nothing is known of it

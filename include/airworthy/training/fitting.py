@@ -97,7 +97,10 @@ def fit(
         try:
             return _fit(mlflow, run_id, use_case, ref, run, recipe, search)
         except Exception:
-            mlflow.set_terminated(run_id, "FAILED")
+            try:
+                mlflow.set_terminated(run_id, "FAILED")
+            except Exception:  # MLflow is what failed: the error that is told is the first one, and a retry goes on
+                log.warning("MLflow run %s could not be marked as failed", run_id)
             raise
 
 

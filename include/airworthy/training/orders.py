@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airworthy.config import UseCase
-from airworthy.ledger import attempts, requests
+from airworthy.ledger import attempts, commits, requests
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.promotions import champion
 from airworthy.records import Record
@@ -42,6 +42,8 @@ def claim_order(use_case: UseCase, *, run: str, on_demand: str | None = None, sc
     now = data_now(use_case)
     if on_demand is not None:
         _ask_once(use_case, run, "on_demand", {"reason": on_demand}, now)
+    if scheduled and (early := _too_early(use_case)):
+        return TrainingOrder(use_case=use_case.name, causes={}, skip=early)
     if scheduled:
         _ask_once(use_case, run, "schedule", {"schedule": use_case.training_schedule}, now)
     before = requests.last_training_time(use_case.name)
@@ -65,6 +67,15 @@ def claim_order(use_case: UseCase, *, run: str, on_demand: str | None = None, sc
             outcome="begun",
         )  # fmt: skip
     return order.model_copy(update={"skip": skip})
+
+
+def _too_early(use_case: UseCase) -> str:
+    """Why a schedule asks for nothing yet: Airflow starts a new DAG's last run at once, whatever there is to train on."""
+    published = sum(row.status == "published" for row in commits.decided_intervals(use_case.name).values())
+    needed = use_case.training.min_train_days + use_case.training.holdout_days
+    return (
+        f"the schedule's time, but {published} of {needed} needed intervals are published" if published < needed else ""
+    )
 
 
 def _ask_once(use_case: UseCase, run: str, cause: str, evidence: dict[str, Any], now: datetime) -> None:
