@@ -16,6 +16,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from airworthy.errors import ConfigurationError
 from airworthy.features.offline_view import INSTANT, OpenTables, View, as_utc, literal, not_null
 from airworthy.lake.duck import quote
+from airworthy.lake.duck import session as process_session
 
 EVENT_TIMESTAMP = "event_timestamp"
 
@@ -86,7 +87,7 @@ def _from_sql(
     sql: str, tables: OpenTables, where: tuple[BaseRegistry, str]
 ) -> Callable[[duckdb.DuckDBPyConnection], Rows]:
     registry, project = where
-    with duckdb.connect(":memory:") as parser, _sql_errors():
+    with process_session() as parser, _sql_errors():
         named = parser.get_table_names(sql)
     sources = [s for s in registry.list_data_sources(project) if s.name in named] if named else []
     datasets = {s.name: tables.dataset(s, "entity SQL") for s in sources}

@@ -42,7 +42,8 @@ def register(
     """Make the clean rows of a source known to a connection, and those that corrections replaced."""
     for layer in ("clean", SUPERSEDED):
         name = f"{EVERYTHING}{layer}_{source}"
-        connection.register(f"{name}_files", tables.dataset(use_case.table(layer, source)))
+        table = use_case.table(layer, source)
+        connection.register(f"{name}_files", tables.dataset(table, tables.committed_version(table)))
         # DuckDB hands the condition down to Arrow, which then opens only the files of these intervals.
         connection.execute(
             f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {quote(f'{name}_files')} "  # noqa: S608 - quoted names

@@ -14,6 +14,7 @@ from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
 from airworthy.ingest.reports import write_reports
 from airworthy.ingest.superseded import keep_superseded
+from airworthy.ingest.undo import take_back
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine, tables
 from airworthy.lake.landing import Landed
@@ -71,6 +72,8 @@ def ingest_interval(use_case: UseCase, interval: Interval, *, run: str, again: b
     parts = [prepare(use_case, landed, s) for s in use_case.sources if s in landed.manifests or s in landed.broken]
     links = write_reports(use_case, interval, resource, token, parts)
     if any(p.failures for p in parts):
+        if decided is not None and decided.status == "published" and token != decided.token + 1:
+            take_back(use_case, interval, decided.landed_digest, resource, token)
         raise _reject(use_case, landed, resource, token, parts, links)
     for part in parts:
         _check_nothing_lost(use_case, interval, part)

@@ -23,6 +23,7 @@ from airworthy.records import PartitionRef
 
 INTERVAL = "interval"
 ATTEMPTS = 20
+RECENT = 30
 
 # Credentials belong to the process: its standard variables, by the URL's scheme.
 CREDENTIALS = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
@@ -91,6 +92,20 @@ def read(
         upper = pc.field(INTERVAL) <= last.key
         condition = upper if condition is None else condition & upper
     return dataset(table, version).to_table(filter=condition, columns=columns)
+
+
+def committed_version(table: str) -> int:
+    """Newest version of a table that the ledger knows of, or that is nobody's claim (such as a joining of files).
+
+    A write that has no ledger row yet, or never got one since its writer died, is not looked at.
+    """
+    handle = open_table(table)
+    recent = handle.history(RECENT)
+    known = commits.known_versions(table, [int(entry["version"]) for entry in recent])
+    for entry in recent:
+        if "token" not in entry or int(entry["version"]) in known:
+            return int(entry["version"])
+    return int(handle.version())
 
 
 def digest(rows: pa.Table) -> str:
@@ -166,5 +181,25 @@ def _stamped(rows: pa.Table, key: str) -> pa.Table:
 
 
 def _cast(rows: pa.Table, handle: DeltaTable) -> pa.Table:
+    """The rows in the table's columns and types.
+
+    Raises:
+        ConfigurationError: they have other columns, or values that do not fit.
+    """
     target: Any = pa.schema(handle.schema().to_arrow())
-    return rows.select(target.names).cast(target)
+    lacking = sorted(set(target.names) - set(rows.schema.names))
+    strange = sorted(set(rows.schema.names) - set(target.names))
+    where = f"rows do not fit the table {handle.table_uri}"
+    if strange:
+        raise ConfigurationError(f"{where}: {', '.join(strange)} is new", next_step="run `airworthy migrate`")
+    if lacking:
+        raise ConfigurationError(
+            f"{where}: they have no {', '.join(lacking)}",
+            next_step="a table's columns only grow: keep the column, or give what is changed another name",
+        )
+    try:
+        return rows.select(target.names).cast(target)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigurationError(
+            f"{where}: {error}", next_step="a column keeps its type: give what is changed another name"
+        ) from error

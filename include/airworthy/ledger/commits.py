@@ -84,6 +84,13 @@ def newest_commits(table: str, first: Interval | None = None, last: Interval | N
     return {row.interval: row for row in rows}
 
 
+def known_versions(table: str, versions: list[int]) -> set[int]:
+    """Which of these Delta versions of a table have a row."""
+    query = select(Commit.data_version).where(Commit.table_name == table, Commit.data_version.in_(versions))
+    with transaction() as session:
+        return {int(version) for version in session.scalars(query)}
+
+
 def decide_interval(resource: str, token: int, outcome: IngestOutcome) -> None:
     """Record what became of an interval (published or rejected). Raises SupersededError for an old claim."""
     with transaction() as session:

@@ -8,8 +8,8 @@ stays. A spool file goes when all of it is in the prediction log and its writer 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 from deltalake import CommitProperties, DeltaTable
@@ -19,11 +19,11 @@ from sqlalchemy import select
 from airworthy.config import UseCase, get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.lake import tables
-from airworthy.lake.landing import filesystem
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, TrainingSet, VerdictRow
 from airworthy.platform.every_table import table_schemas
+from airworthy.platform.page_retention import remove_old_pages
 from airworthy.platform.release_retention import ReleasePlan, remove_releases
 from airworthy.records import Record, TrainingSetRef
 
@@ -76,9 +76,9 @@ def tidy() -> RetentionOutcome:
                 except CommitFailedError:
                     busy.append(name)
                 removed[name] = vacuum(name, pinned[name], keep)
-            docs += _old_data_docs(use_case, keep)
             spool += collected(use_case)
             plans.append(remove_releases(use_case))
+            docs += remove_old_pages(use_case, keep)  # after the training sets, whose pages go with them
         return RetentionOutcome(
             releases=tuple(d for p in plans for d in p.releases), models=tuple(d for p in plans for d in p.models),
             training_sets=tuple(d for p in plans for d in p.training_sets),
@@ -146,32 +146,6 @@ def vacuum(name: str, pins: Iterable[int], keep: timedelta, *, full: bool = True
         commit_properties=CommitProperties(custom_metadata=OWNER),
     )  # fmt: skip
     return len(files)
-
-
-def _old_data_docs(use_case: UseCase, keep: timedelta) -> int:
-    """Remove Data Docs of runs that a later run of the same interval replaced."""
-    fs, root = filesystem(f"{get_settings().docs_url}/data_docs/{use_case.name}")
-    if not fs.exists(root):
-        return 0
-    count, oldest = 0, wall_now() - keep
-    for interval in fs.ls(root, detail=False):
-        runs = [str(run).rstrip("/") for run in fs.ls(interval, detail=False)]
-        numbered = sorted(
-            (run for run in runs if run.rpartition("/")[2].isdigit()), key=lambda r: int(r.rpartition("/")[2])
-        )
-        for run in numbered[:-1]:
-            if _written(fs, f"{run}/index.html") < oldest:
-                fs.rm(run, recursive=True)
-                count += 1
-    return count
-
-
-def _written(fs: object, path: str) -> datetime:
-    modified: Callable[[str], datetime] = fs.modified  # type: ignore[attr-defined]
-    try:
-        return modified(path)
-    except FileNotFoundError:
-        return wall_now()  # being written
 
 
 def collected(use_case: UseCase) -> int:

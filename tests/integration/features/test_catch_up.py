@@ -219,3 +219,20 @@ def test_a_row_outside_of_its_interval_is_refused(plant: Plant, monkeypatch: pyt
     with pytest.raises(ConfigurationError, match="tiny_sensors_reading gives a row outside of its interval"):
         catch_up(plant)
     catalog.forget()
+
+
+def test_rows_without_a_ledger_row_are_not_built_from(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airworthy.features import catch_up
+    from airworthy.ledger import commits
+
+    key = "2024-01-01"
+    plant.now(Interval.of("2024-01-05").start)
+    plant.publish(key)
+    # Given a correction whose writer died between the table and the ledger,
+    with monkeypatch.context() as broken:
+        broken.setattr(commits, "record_commits", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            plant.publish_rows("jobs", key, world.jobs_of(key)[:3])
+    # when the features catch up, then they are of what the ledger says.
+    catch_up(plant.use_case, run="test")
+    assert sum(row["jobs_3d"] for row in plant.features("history")) == len(world.jobs_of(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,12 +11,14 @@ import pytest
 from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from airworthy.config import Settings, UseCase, get_settings, get_use_case
+from airworthy.config import Settings, UseCase, get_settings, get_use_case, load_use_case
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import commits
+from airworthy.ledger.clock import wall_now
 from airworthy.platform import retention
 from airworthy.platform.every_table import table_schemas
+from airworthy.platform.page_retention import remove_old_pages
 from airworthy.validation import write_data_docs
 
 TABLE, KEY, OTHER = "tiny_orders/raw/numbers", "2024-01-01", "2024-01-02"
@@ -95,3 +98,27 @@ def test_tidying_removes_what_is_old_and_only_that(platform_env: Settings, monke
     assert sorted(path.name for path in docs.iterdir()) == [".index.html.1.tmp", "10"]
     assert outcome.busy == ()
     assert retention.tidy().data_docs == 0
+
+
+def test_pages_of_features_training_sets_and_windows_go_too(
+    platform_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = load_use_case("tiny_orders")
+    docs = Path(get_settings().docs_url) / "data_docs" / case.name
+    kept = Path(get_settings().release_url) / "training_sets" / f"{'a' * 64}.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"")
+    gone = ["features/view-1", "features/view-9", f"training/{'b' * 16}", "predictions/w1/r1", "predictions/w2/r1"]
+    stay = ["features/view-10", "features/other-1", f"training/{'a' * 16}", "predictions/w1/r2"]
+    for place in [*gone, *stay, "features/view-2"]:
+        write_data_docs(case.name, place, [])
+    month, years = (wall_now() - timedelta(days=60)).timestamp(), 1_000_000_000
+    for place in [*gone, *stay]:
+        moment = years if place in ("predictions/w1/r1", "predictions/w2/r1") else month
+        os.utime(docs / place / "index.html", (moment, moment))
+    assert remove_old_pages(case, timedelta(days=30)) == len(gone)
+    for place in stay:
+        assert (docs / place).exists(), place
+    assert (docs / "features/view-2").exists()  # replaced, and young
+    assert not [place for place in gone if (docs / place).exists()]
+    assert remove_old_pages(case, timedelta(days=30)) == 0
