@@ -5,7 +5,8 @@ hours, 2 days and none; each row known some time after its event). The reference
 hand on the same Delta files, with the same conditions on both times. Both give Arrow; both are run in turn, after one
 warm-up each, and the best of the runs counts. Their answers must be equal. Feast's own DuckDB store reads Parquet copies of
 the same rows (it cannot read Delta without downloading an extension), on fewer entity rows, since it is slow; it does not
-look at the time at which a row became known, so its answers are not compared.
+look at the time at which a row became known, so its answers are not compared. Peak memory of each way is taken in a process of
+its own, for these rows and for ten times the entity rows and keys; `rows_only` is what merely holding the entity rows takes.
 
     make bench BENCH=asof
 """
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -41,6 +44,8 @@ VIEWS = {
     "daily": (300, timedelta(days=1), timedelta(hours=8), timedelta(days=2), 6),
     "weekly": (4000, timedelta(days=7), timedelta(days=1), None, 4),
 }
+REFS = [f"{name}:{name}_{i}" for name, view in VIEWS.items() for i in range(view[4])]
+WAYS = ("airworthy", "by_hand", "rows_only")
 AIM = 1.5
 
 
@@ -49,39 +54,86 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=336_776, help="entity rows (default: %(default)s)")
     parser.add_argument("--feast-rows", type=int, default=20_000, help="of them for Feast's own store")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--memory-of", choices=WAYS, help="used by the benchmark itself: join one way once")
+    parser.add_argument("--times", type=int, default=1, help="so many times the entity rows and the keys")
+    parser.add_argument("--folder", type=Path, help="made-up rows that are there already")
     arguments = parser.parse_args()
+    if arguments.memory_of:
+        print(json.dumps(memory(arguments.memory_of, arguments.folder, arguments.rows, arguments.times)))
+        return
     with tempfile.TemporaryDirectory(prefix="asof", dir="/tmp") as folder:
-        print(json.dumps(measure(Path(folder), arguments.rows, arguments.feast_rows, arguments.repeat)))
+        found = measure(Path(folder), arguments.rows, arguments.feast_rows, arguments.repeat)
+        print(json.dumps(found | {"peak_memory_mb": peaks(Path(folder), arguments.rows)}))
+
+
+def memory(way: str, folder: Path, rows: int, times: int) -> dict[str, float]:
+    """Peak memory in MB of a process that has the entity rows and joins them once."""
+    entities = asked(np.random.default_rng(7), rows * times, times)
+    if way == "airworthy":
+        ours = offline_store(folder, "airworthy.features.offline_store.DuckDBAsofOfflineStore", delta=True)
+        ours.get_historical_features(entities, REFS).to_arrow()
+    elif way == "by_hand":
+        raw(folder, entities)
+    # Not ru_maxrss: that starts with what the parent process held.
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return {"mb": int(line.split()[1]) / 1024}
+
+
+def peaks(folder: Path, rows: int) -> dict[str, dict[str, int]]:
+    """Peak memory by way and size, each in a process of its own; ten times the rows are entity rows and keys alike."""
+    found: dict[str, dict[str, int]] = {}
+    for times in (1, 10):
+        place = folder if times == 1 else folder / "ten"
+        if times > 1:
+            lay_down(np.random.default_rng(7), place, times, parquet=False)
+        for way in WAYS:
+            command = [sys.executable, __file__, "--memory-of", way, "--rows", str(rows), "--times", str(times)]
+            done = subprocess.run([*command, "--folder", str(place)], capture_output=True, text=True, check=True)
+            peak = round(json.loads(done.stdout.splitlines()[-1])["mb"])
+            found.setdefault(way, {})[f"{times}x"] = peak
+            print(f"{way} {times}x: peak {peak} MB", flush=True)
+    return found
+
+
+def lay_down(rng: np.random.Generator, folder: Path, times: int, *, parquet: bool) -> None:
+    """Write the feature tables."""
+    for name, (keys, step, delay, _, features) in VIEWS.items():
+        table = history(rng, keys * times, step, delay, features, name)
+        write_deltalake(str(folder / name), table)
+        if parquet:
+            table.to_pandas().to_parquet(folder / f"{name}.parquet")
+
+
+def asked(rng: np.random.Generator, rows: int, times: int = 1) -> pd.DataFrame:
+    """The entity rows."""
+    entities = pd.DataFrame({name: rng.integers(0, VIEWS[name][0] * times, rows) for name in VIEWS})
+    entities["event_timestamp"] = pd.to_datetime(
+        START.timestamp() + rng.integers(0, DAYS * 86_400, rows), unit="s", utc=True
+    )
+    return entities
 
 
 def measure(folder: Path, rows: int, feast_rows: int, repeat: int) -> dict[str, Any]:
     rng = np.random.default_rng(7)
-    for name, (keys, step, delay, _, features) in VIEWS.items():
-        table = history(rng, keys, step, delay, features, name)
-        write_deltalake(str(folder / name), table)
-        table.to_pandas().to_parquet(folder / f"{name}.parquet")
-    entities = pd.DataFrame({name: rng.integers(0, VIEWS[name][0], rows) for name in VIEWS})
-    entities["event_timestamp"] = pd.to_datetime(
-        START.timestamp() + rng.integers(0, DAYS * 86_400, rows), unit="s", utc=True
-    )
+    lay_down(rng, folder, 1, parquet=True)
+    entities = asked(rng, rows)
     print(f"{rows:,} entity rows, {', '.join(f'{n}: {size(folder, n):,} rows' for n in VIEWS)}", flush=True)
     ours = offline_store(folder, "airworthy.features.offline_store.DuckDBAsofOfflineStore", delta=True)
-    refs = [f"{name}:{name}_{i}" for name, view in VIEWS.items() for i in range(view[4])]
 
     def by_store() -> pa.Table:
-        return ours.get_historical_features(entities, refs).to_arrow()
+        return ours.get_historical_features(entities, REFS).to_arrow()
 
     def by_hand() -> pa.Table:
         return raw(folder, entities)
 
-    same = by_store().select([r.split(":")[1] for r in refs]).equals(by_hand().select([r.split(":")[1] for r in refs]))
+    same = by_store().select([r.split(":")[1] for r in REFS]).equals(by_hand().select([r.split(":")[1] for r in REFS]))
     if not same:
         raise SystemExit("the offline store and the join by hand give other values")
     value, reference = in_turn(by_store, by_hand, repeat)
     few, beside = entities[:feast_rows], None
     theirs = offline_store(folder, "duckdb", delta=False)
     try:
-        beside = timed(lambda: theirs.get_historical_features(few, refs).to_arrow())
+        beside = timed(lambda: theirs.get_historical_features(few, REFS).to_arrow())
         on_few = min(timed(lambda: raw(folder, few)) for _ in range(repeat))
     except Exception as error:  # it is only shown beside
         print(f"Feast's own DuckDB store does not run here: {type(error).__name__}: {str(error)[:200]}", flush=True)

@@ -5,6 +5,7 @@ request is read again and again as the prediction service does it: five feature 
 connection that was tried. The reference is what one would write by hand: one connection, one query for each of the five tables
 by the same key, the same protobuf values decoded, and nothing checked. Beside it the whole lookup, with the request's own
 features (computed in DuckDB) and the ages checked. All in one process, in turn; medians; the values must be equal.
+Peak memory is that of the process while it reads one request again and again (1x), and ten requests at once (10x).
 
     make bench BENCH=online
 """
@@ -79,13 +80,26 @@ def measure(reads: int) -> dict[str, Any]:
     warm = slice(reads // 10, None)
     value, reference = (1000 * statistics.median(times[warm]) for times in (through, by_hand))
     p99 = 1000 * statistics.quantiles(through[warm], n=100)[98]
+    memory = {
+        "1x": peak(lambda: [ours() for _ in range(100)]),
+        "10x": peak(lambda: online.lookup([request] * 10, last.end)),
+    }
     return {
         "name": "online", "metric": "milliseconds for one request, median", "value": round(value, 3),
         "reference": round(reference, 3), "reference_is": "one SQL query for each feature view, values decoded",
         "ratio": round(value / reference, 2), "aim": AIM, "met": value / reference <= AIM, "p99_ms": round(p99, 3),
         "views": len(direct.queries), "features": len(values), "reads": reads,
         "whole_lookup_ms": round(1000 * statistics.median(whole[warm]), 3), "values_equal": True,
+        "peak_memory_mb": memory,
     }  # fmt: skip
+
+
+def peak(work: Callable[[], Any]) -> int:
+    """Peak memory in MB of this process while it works; what it needed to get here is not counted as its peak."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew at what is held now
+    work()
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return round(int(line.split()[1]) / 1024)
 
 
 class Direct:

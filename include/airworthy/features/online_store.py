@@ -44,7 +44,7 @@ _BEGINNING = datetime.min.replace(tzinfo=UTC)
 # whose values differ are for the caller to avoid: a correction has a later created time.
 _UPSERT = """
     INSERT INTO {table} AS o (entity_key, feature_name, value, value_text, event_ts, created_ts)
-    VALUES (%s, %s, %s, %s, %s, %s)
+    SELECT * FROM unnest(%s::bytea[], %s::text[], %s::bytea[], %s::text[], %s::timestamptz[], %s::timestamptz[])
     ON CONFLICT (entity_key, feature_name) DO UPDATE SET
         value = EXCLUDED.value, value_text = EXCLUDED.value_text,
         event_ts = EXCLUDED.event_ts, created_ts = EXCLUDED.created_ts
@@ -123,12 +123,15 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             psycopg.Error: the database refused; nothing was written.
         """
         # Writers that lock rows in one order cannot lock each other out.
-        rows = sorted(_rows(config, data), key=_order)
+        # One row for each value: of several the latest, which is the last in that order.
+        rows = list({row[:2]: row for row in sorted(_rows(config, data), key=_order)}.values())
         name = compute_table_id(config.project, table, config.registry.enable_online_feature_view_versioning)
         if rows:
             statement = sql.SQL(_UPSERT).format(table=sql.Identifier(name))
-            with self._get_conn(config) as connection, connection.cursor() as cursor:
-                cursor.executemany(statement, rows)
+            # One statement for all rows: between those of a batch the server waits without a time-out, and a writer that
+            # is stopped there would keep its row locks for ever.
+            with self._get_conn(config) as connection:
+                connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
         if progress:
             progress(len(data))
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from airworthy.config import get_settings
+from airworthy.errors import ServiceUnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,28 @@ def engine() -> Engine:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """A session in one transaction: committed at the end, rolled back on an exception."""
-    with Session(engine(), expire_on_commit=False) as session, session.begin():
+    """A session in one transaction: committed at the end, rolled back on an exception.
+
+    Raises:
+        ServiceUnavailableError: this process gave no sign of life for ``lease_seconds`` in the middle of it, so that the
+            server ended it; nothing of it was written.
+    """
+    with _awake(), Session(engine(), expire_on_commit=False) as session, session.begin():
         yield session
+
+
+@contextmanager
+def _awake() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not isinstance(error.orig, IdleInTransactionSessionTimeout):
+            raise
+        raise ServiceUnavailableError(
+            f"this process was stopped for more than {get_settings().lease_seconds} s, and the ledger at "
+            f"{engine().url.render_as_string()} ended its transaction: nothing of it was written",
+            next_step="nothing: it is run again by itself, and finds what others have done meanwhile",
+        ) from error
 
 
 @contextmanager
@@ -57,7 +78,7 @@ def exclusive(work: str, use_case: str) -> Iterator[None]:
         use_case: The use case.
     """
     done = threading.Event()
-    with engine().connect() as connection:
+    with engine().connect() as connection, _awake():
         connection.execute(
             text("SELECT pg_advisory_xact_lock(:work, hashtext(:name))"), {"work": LOCKS[work], "name": use_case}
         )
