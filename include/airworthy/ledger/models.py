@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, DateTime, Float, Index, Integer, MetaData, String, Text, UniqueConstraint, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Moment = DateTime(timezone=True)
@@ -135,7 +135,7 @@ class TrainingSet(Base):
     __tablename__ = "training_set"
     digest: Mapped[str] = mapped_column(primary_key=True)
     use_case: Mapped[str]
-    ref: Mapped[dict[str, Any]]
+    ref: Mapped[dict[str, Any]] = mapped_column(JSON)  # keeps the order of the columns, as jsonb does not
     built_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     removed_at: Mapped[datetime | None]
 
@@ -149,7 +149,7 @@ class Candidate(Base):
     model_digest: Mapped[str] = mapped_column(index=True)
     training_set: Mapped[str]
     run: Mapped[str]
-    recipe: Mapped[dict[str, Any]]
+    recipe: Mapped[dict[str, Any]] = mapped_column(JSON)
     revision: Mapped[str]
     lock: Mapped[str]
     metrics: Mapped[dict[str, Any]]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 500
 DIRTY = "-dirty"
+REPOSITORY = PROJECT_ROOT
 # What a training depends on; a changed document does not make its revision another.
 CODE = ("include", "great_expectations", "pyproject.toml", "uv.lock")
 
@@ -95,6 +96,6 @@ def revision() -> str:
 
 def _git(*arguments: str) -> str:
     answer = subprocess.run(
-        ["git", "-C", str(PROJECT_ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+        ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, timeout=20, check=True
     )
     return answer.stdout.strip()

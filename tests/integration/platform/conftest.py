@@ -12,6 +12,10 @@ from airworthy.lake import tables
 from airworthy.ledger.clock import advance
 from airworthy.platform.every_table import table_schemas
 
+from .versions import repository, two_weeks, version
+
+__all__ = ["repository", "shop", "two_weeks", "version"]
+
 KEYS = ("2024-01-01", "2024-01-02")
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 from tiny_orders import world
 
-from airworthy import features, ingest
+from airworthy import features, ingest, registry
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.intervals import Interval
@@ -170,7 +170,16 @@ def test_a_training_set_loses_its_rows_and_still_reads(shop: UseCase) -> None:
     ref = build_training_set(shop.model_copy(update={"training": training}), run="test")
     before = read_training_set(ref)
     mine = {r["order_id"] for r in orders("clean") if r["customer"] == KEY}
+    # A champion and a challenger that were trained on it, and a release that was not.
+    champion = release(shop, seed=1, version=1, training_set_digest=ref.digest)
+    promote(shop, champion)
+    challenger = release(shop, seed=2, version=2, training_set_digest=ref.digest)
+    release(shop, seed=3, version=3)
     outcome = forget(shop, "customer", KEY, who=WHO)
+    assert outcome.models == (
+        f"version 1, release {champion.digest[:12]}, champion", f"version 2, release {challenger.digest[:12]}, challenger",
+    )  # fmt: skip
+    assert registry.load(champion.digest).release == champion  # it goes on serving, as `stays` says
     after = read_training_set(ref)
     assert outcome.training_sets == {ref.digest: before.num_rows - after.num_rows}
     assert not mine & set(after["order_id"].to_pylist())
