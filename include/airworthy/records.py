@@ -241,7 +241,11 @@ class CandidateRef(Record):
 
 
 class Verdict(Record):
-    """The gate's record. ``decision`` is ``pass`` only when every check passed."""
+    """The gate's record. ``decision`` is ``pass`` only when every check passed.
+
+    Attributes:
+        notes: What the figures say besides, and refused nobody for.
+    """
 
     id: str
     use_case: str
@@ -256,6 +260,7 @@ class Verdict(Record):
     training_set_digest: str
     summary: str
     data_time: datetime
+    notes: tuple[str, ...] = ()
 
 
 class Release(Record):

@@ -51,9 +51,9 @@ class UseCase(Spec):
             )
         if not self.training.feature_service.startswith(f"{self.name}_v"):
             raise ValueError(f"training.feature_service must be named {self.name}_v<N>")
-        shown = sorted(set(self.gate.slices) & set(self.sources[self.prediction.source].masks))
+        shown = sorted(set(self.gate.shown_columns) & set(self.sources[self.prediction.source].masks))
         if shown:
-            raise ValueError(f"gate.slices names {shown}, which is tagged: a verdict shows the values of a slice")
+            raise ValueError(f"gate.slices or gate.groups names {shown}, which is tagged: a verdict shows the values")
         missing = set(self.prediction.request) - set(self.prediction.optional) - set(self.prediction.example)
         if missing:
             raise ValueError(f"prediction.example lacks {sorted(missing)}")

@@ -15,10 +15,10 @@ from airworthy.config import UseCase
 from airworthy.errors import AirworthyError
 from airworthy.evaluation.champion import champion_record
 from airworthy.evaluation.documents import link, publish_document
-from airworthy.evaluation.evidence import holdout_of
 from airworthy.evaluation.experiment import KIND, Plan
 from airworthy.evaluation.judge import report_link
 from airworthy.evaluation.plots import Plot, draw
+from airworthy.evaluation.subject import Holdout
 from airworthy.evaluation.tried_page import page_link
 from airworthy.ledger import attempts, usage
 from airworthy.records import CandidateRef, Record, Verdict
@@ -104,7 +104,7 @@ def render(
 
 
 def _plots(use_case: UseCase, candidate: CandidateRef) -> list[Plot]:
-    holdout = holdout_of(part(training.read_training_set(candidate.training_set), "holdout"))
+    holdout = Holdout.of(part(training.read_training_set(candidate.training_set), "holdout"))
     model = model_files.load(candidate.folder, candidate.model_digest)
     scores = np.asarray(model.predict_table(holdout.rows), dtype=np.float64)
     theirs, champion = None, champion_record(use_case.name)

@@ -6,16 +6,20 @@ import hashlib
 import json
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 from airworthy import registry, training
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
-from airworthy.evaluation import evidence as gather
 from airworthy.evaluation import gate, metrics, report
+from airworthy.evaluation.catalogue import Checker
 from airworthy.evaluation.champion import ChampionRecord, champion_record
+from airworthy.evaluation.champion_rows import opponent_of
 from airworthy.evaluation.documents import link, publish_document
+from airworthy.evaluation.examine import Examination, examine
 from airworthy.evaluation.records import Evidence
+from airworthy.evaluation.subject import Holdout, Subject
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
 from airworthy.records import CandidateRef, Verdict
@@ -40,7 +44,7 @@ def judge(use_case: UseCase, candidate: CandidateRef, *, causes: dict[str, Any])
         The verdict; ``decision`` is ``pass`` only when every check passed.
 
     Raises:
-        ConfigurationError: the candidate is of another use case.
+        ConfigurationError: the candidate is of another use case, or a check has no bound.
         ReleaseError: the candidate's or the champion's files, or the training set, are missing or altered.
         ServiceUnavailableError: MLflow does not answer.
     """
@@ -49,14 +53,17 @@ def judge(use_case: UseCase, candidate: CandidateRef, *, causes: dict[str, Any])
             f"candidate {candidate.model_digest[:12]} is of {candidate.use_case}, not of {use_case.name}",
             next_step="judge it with its own use case",
         )
+    Checker(use_case.gate)  # a missing bound is found before anything is measured
     champion = champion_record(use_case.name)
     identity = verdict_id(use_case, candidate, champion.release.digest if champion else None)
     known = promotions.get_verdict(identity)
     if known is not None:
         return known
-    evidence, page = _examine(use_case, candidate, champion)
+    found = _examine(use_case, candidate, champion)
+    evidence = found.evidence
     verdict = _to_verdict(use_case, candidate, evidence, identity)
-    html = report.render(use_case, candidate, verdict, evidence, page)
+    curves = report.Curves.of(found.labels, found.candidate, found.champion)
+    html = report.render(use_case, candidate, verdict, evidence, curves)
     publish_document(report_path(use_case.name, identity), html)
     _log_to_mlflow(candidate, verdict, evidence, html)
     promotions.record_verdict(verdict, causes)
@@ -86,49 +93,31 @@ def report_link(verdict: Verdict) -> str:
     return link(report_path(verdict.use_case, verdict.id))
 
 
-def _examine(
-    use_case: UseCase, candidate: CandidateRef, champion: ChampionRecord | None
-) -> tuple[Evidence, report.Curves]:
-    ref, seed = candidate.training_set, use_case.training.seed
+def _examine(use_case: UseCase, candidate: CandidateRef, champion: ChampionRecord | None) -> Examination:
+    ref = candidate.training_set
     rows = training.read_training_set(ref)
-    train, holdout = part(rows, "train"), gather.holdout_of(part(rows, "holdout"))
-    model = model_files.load(candidate.folder, candidate.model_digest)
-    estimator = model_files.load_estimator(candidate.folder, candidate.model_digest)
-    parity = gather.serving_parity(model, estimator, holdout.rows, seed=seed)
-    ours = gather.score(use_case.problem, model, holdout, trained_until=ref.train_end, parity=parity)
-    theirs = _score_champion(use_case, champion, holdout)
-    prior, linear = gather.baselines(use_case, train, ref.columns, holdout)
-    gain = None
-    if ours.scores is not None and theirs is not None and theirs.scores is not None:
-        gain = metrics.gain_interval(
-            holdout.labels,
-            ours.scores,
-            theirs.scores,
-            resamples=use_case.gate.bootstrap,
-            confidence=use_case.gate.confidence,
-            seed=seed,
-        )
+    subject = Subject(
+        model=model_files.load(candidate.folder, candidate.model_digest),
+        estimator=model_files.load_estimator(candidate.folder, candidate.model_digest),
+        folder=candidate.folder,
+        train=part(rows, "train"),
+        holdout=Holdout.of(part(rows, "holdout")),
+        seed=use_case.training.seed,
+    )
+    opponent = None
+    if champion is not None:
+        model = registry.load(champion.release.digest)
+        opponent = opponent_of(use_case, champion, model, ref, subject.holdout)
+    found = examine(use_case, subject, ref, opponent, asked=candidate.model_digest)
     # Read again, now that scoring is done: a champion that changed meanwhile makes this evidence stale.
     newest = champion_record(use_case.name)
-    evidence = Evidence(
-        candidate=ours.evidence, champion=theirs.evidence if theirs else None, candidate_asked=candidate.model_digest,
-        champion_asked=newest.release.model_digest if newest else None,
-        champion_release=champion.release.digest if champion else None,
-        champion_in_log=newest.release.digest if newest else None,
-        prior=prior, linear=linear, gain=gain, slices=gather.slices(use_case, holdout, ours, theirs),
-        holdout_rows=holdout.labels.size, holdout_start=ref.holdout_start, holdout_end=ref.holdout_end,
-    )  # fmt: skip
-    return evidence, report.Curves.of(holdout.labels, ours.scores, theirs.scores if theirs else None)
-
-
-def _score_champion(
-    use_case: UseCase, champion: ChampionRecord | None, holdout: gather.Holdout
-) -> gather.Scored | None:
-    if champion is None:
-        return None
-    known = champion.training_set
-    model = registry.load(champion.release.digest)
-    return gather.score(use_case.problem, model, holdout, trained_until=known.train_end if known else None)
+    evidence = found.evidence.model_copy(
+        update={
+            "champion_asked": newest.release.model_digest if newest else None,
+            "champion_in_log": newest.release.digest if newest else None,
+        }
+    )
+    return replace(found, evidence=evidence)
 
 
 def _to_verdict(use_case: UseCase, candidate: CandidateRef, evidence: Evidence, identity: str) -> Verdict:
@@ -147,6 +136,7 @@ def _to_verdict(use_case: UseCase, candidate: CandidateRef, evidence: Evidence, 
         training_set_digest=candidate.training_set.digest,
         summary=summary,
         data_time=data_now(use_case),
+        notes=gate.notes(use_case.gate, evidence),
     )
 
 
@@ -156,10 +146,13 @@ def _log_to_mlflow(candidate: CandidateRef, verdict: Verdict, evidence: Evidence
     figures = {f"holdout_{n}": v for n, v in verdict.metrics.items()}
     figures |= {f"holdout_champion_{n}": v for n, v in verdict.champion_metrics.items()}
     figures |= {f"holdout_prior_{n}": v for n, v in _finite(evidence.prior).items()}
+    figures |= {f"holdout_rule_{n}": v for n, v in _finite(evidence.rule).items()}
     figures |= {f"holdout_linear_{n}": v for n, v in _finite(evidence.linear).items()}
+    figures |= {f"importance_{i.column}": i.mean for i in evidence.importance if math.isfinite(i.mean)}
     tags = {
         "verdict": verdict.decision, "verdict_id": verdict.id, "verdict_summary": tracking.clip(verdict.summary),
         "verdict_report": report_link(verdict), "champion_digest": verdict.champion_digest or "none",
+        "verdict_notes": tracking.clip("; ".join(verdict.notes) or "none"),
     }  # fmt: skip
     client = tracking.client()
     client.log_batch(

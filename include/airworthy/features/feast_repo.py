@@ -87,7 +87,7 @@ def _feast_view(compiled: CompiledView, entities: list[Entity], use_case: UseCas
         online=True,
         description=view.description,
         owner=view.owner or use_case.owner,
-        tags={"use_case": use_case.name, "digest": compiled.digest},
+        tags={"use_case": use_case.name, "digest": compiled.digest, "definition": compiled.definition},
     )  # fmt: skip
 
 

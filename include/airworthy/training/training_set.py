@@ -224,12 +224,12 @@ def _assemble(use_case: UseCase, labelled: pa.Table, joined: pa.Table, columns: 
             next_step="rename it in features.py",
         )
     content: dict[str, Any] = {PART: labelled[ROW_PART], LABEL: labelled[ROW_LABEL], TIME: labelled[ROW_TIME]}
-    for name in [*use_case.prediction.id, *use_case.gate.slices]:
+    for name in [*use_case.prediction.id, *use_case.gate.shown_columns]:
         if name in content or name in columns:
             continue
         if name not in labelled.schema.names:
             raise ConfigurationError(
-                f"{use_case.name}: {name!r} in gate.slices or prediction.id is neither a feature nor a column of clean "
+                f"{use_case.name}: {name!r} in gate.slices, gate.groups or prediction.id is neither a feature nor a column of clean "
                 f"{use_case.prediction.source}",
                 next_step="correct the name in use_case.yaml",
             )
@@ -258,9 +258,9 @@ def _validate(
     # The last prediction lies before the end of its day, which is where the holdout ends.
     first, last = Interval.containing(bounds.train_start), Interval.containing(bounds.holdout_end).shift(-1)
     masks = clean_masks(use_case, use_case.prediction.source) | features.masks(use_case)
-    if tagged := sorted(set(use_case.gate.slices) & set(masks)):
+    if tagged := sorted(set(use_case.gate.shown_columns) & set(masks)):
         raise ConfigurationError(
-            f"{use_case.name}: gate.slices names {', '.join(tagged)}, which is made from a tagged column",
+            f"{use_case.name}: gate.slices or gate.groups names {', '.join(tagged)}, which is made from a tagged column",
             next_step="take it out of use_case.yaml: a verdict shows the values of a slice",
         )
     checks.check(

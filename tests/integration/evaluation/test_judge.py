@@ -15,8 +15,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, ReleaseError, ServiceUnavailableError
-from airworthy.evaluation import evidence as gather
-from airworthy.evaluation import judge, report_link
+from airworthy.evaluation import baselines, examine, judge, report_link
 from airworthy.evaluation.judge import report_path
 from airworthy.ledger import clock, promotions
 from airworthy.ledger.database import transaction
@@ -50,7 +49,7 @@ def promote(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> Rel
 def lenient(use_case: UseCase) -> UseCase:
     """The use case with a gate that a mediocre first model passes, to have a champion that can be beaten."""
     gate = use_case.gate.model_copy(
-        update={"max_calibration_error": 0.5, "min_gain_over_prior": 0.0, "min_slice_roc_auc": 0.5}
+        update={"max_calibration_error": 0.5, "min_gain_over_prior": 0.0, "min_slice_roc_auc": 0.5, "min_saving": 1e-9}
     )
     return use_case.model_copy(update={"gate": gate})
 
@@ -111,7 +110,7 @@ def test_a_retry_gives_the_same_verdict_and_computes_nothing(
 ) -> None:
     candidate = fit(tiny, training_set(), run="train__1")
     verdict = judge(tiny, candidate, causes={})
-    monkeypatch.setattr(gather, "score", None)
+    monkeypatch.setattr(examine, "score", None)
     assert judge(tiny, candidate, causes={}) == verdict
     assert len(promotions.verdicts(tiny.name)) == 1
 
@@ -189,18 +188,18 @@ def test_a_champion_promoted_while_judging_makes_the_verdict_stale(
     rival_verdict = judge(easy, rival, causes={})
     assert rival_verdict.decision == "pass", rival_verdict.summary
     candidate = fit(tiny, second, run="train__3")
-    baselines = gather.baselines
+    prior = baselines.prior
 
     def while_a_rival_is_promoted(*args, **kwargs):
         promote(easy, rival, rival_verdict)
-        return baselines(*args, **kwargs)
+        return prior(*args, **kwargs)
 
-    monkeypatch.setattr(gather, "baselines", while_a_rival_is_promoted)
+    monkeypatch.setattr(baselines, "prior", while_a_rival_is_promoted)
     verdict = judge(tiny, candidate, causes={})
     assert verdict.champion_digest == release.digest
     assert failed(verdict) == {"champion identity"}
     # Judged again, the candidate meets the new champion: another verdict with another id.
-    monkeypatch.setattr(gather, "baselines", baselines)
+    monkeypatch.setattr(baselines, "prior", prior)
     again = judge(tiny, candidate, causes={})
     assert again.id != verdict.id
     assert again.champion_digest == promotions.champion(tiny.name).digest != release.digest

@@ -8,14 +8,34 @@ from typing import Any
 
 import pytest
 
-from airworthy.config.gate_spec import Gate
-from airworthy.evaluation.gate import decide
+from airworthy.config.gate_spec import Behaviour, Gate
+from airworthy.errors import ConfigurationError
+from airworthy.evaluation.catalogue import KINDS, Checker, Kind, bound_of
+from airworthy.evaluation.gate import decide, notes
 from airworthy.evaluation.metrics import REQUIRED, GainInterval
-from airworthy.evaluation.records import Evidence, ModelEvidence, SliceEvidence
+from airworthy.evaluation.records import (
+    BehaviourEvidence,
+    ConvergenceEvidence,
+    CostEvidence,
+    Evidence,
+    GroupEvidence,
+    ImportanceEvidence,
+    ModelEvidence,
+    ServingEvidence,
+    SliceEvidence,
+    StabilityEvidence,
+)
 
 NAN, INF = math.nan, math.inf
 MARCH, APRIL, MAY = (datetime(2013, m, 1, tzinfo=UTC) for m in (3, 4, 5))
-GATE = Gate(slices=["origin"], min_slice_rows=300)
+GATE = Gate(
+    slices=["origin"],
+    groups=["origin"],
+    behaviours=[
+        Behaviour(name="more delay", kind="increasing", column="delay", by=30),
+        Behaviour(name="the maker", kind="invariance", column="maker"),
+    ],
+)
 GOOD = {
     "roc_auc": 0.742,
     "average_precision": 0.5,
@@ -24,6 +44,13 @@ GOOD = {
     "expected_cost": 0.5,
     "calibration_error": 0.02,
 }
+COST = CostEvidence(threshold=0.25, candidate=0.5, champion=0.52, nothing=0.7, everything=0.75, low=-0.04, high=0.001)
+STABLE = StabilityEvidence(roc_auc=(0.74, 0.742, 0.739), rows=20_000)
+CONVERGED = ConvergenceEvidence(losses=(0.55, 0.5, 0.45), batch_rows=128, batch_gain=0.8)
+SERVED = ServingEvidence(
+    form="TreeScorer", mismatches=(), requirements=6, difference=1e-15, rows=200, model_bytes=2_000_000, row_ms=0.1,
+    batch_row_ms=0.05, memory_mb=125.0, refused={"missing": True, "renamed": True, "permuted": True},
+)  # fmt: skip
 
 
 def model(digest: str, **changes: Any) -> ModelEvidence:
@@ -52,7 +79,23 @@ def evidence(**changes: Any) -> Evidence:
         "champion_release": "rele" * 16,
         "champion_in_log": "rele" * 16,
         "prior": {"log_loss": 0.54, "roc_auc": 0.5},
-        "linear": {},
+        "rule": {"roc_auc": 0.6},
+        "rule_columns": ("carrier", "hour"),
+        "linear": {"roc_auc": 0.7},
+        "cost": COST,
+        "groups": (
+            GroupEvidence(column="origin", value="EWR", rows=4000, selection=0.3, hits=0.6, false_alarms=0.2),
+            GroupEvidence(column="origin", value="LGA", rows=812, selection=0.25, hits=0.55, false_alarms=0.18),
+            GroupEvidence(column="origin", value="JFK", rows=100, selection=1.0, hits=0.0, false_alarms=None),
+        ),
+        "not_finite": (),
+        "stability": STABLE,
+        "convergence": CONVERGED,
+        "behaviours": (
+            BehaviourEvidence(name="more delay", rows=2000, violations=0.0, effect=0.05),
+            BehaviourEvidence(name="the maker", rows=2000, violations=0.0, effect=0.0),
+        ),
+        "serving": SERVED,
         "gain": GainInterval(low=0.004, high=0.018, confidence=0.95, resamples=200),
         "slices": (
             SliceEvidence(column="origin", value="EWR", rows=4000, candidate=0.74, champion=0.73),
@@ -75,9 +118,19 @@ def first(**changes: Any) -> Evidence:
         "champion_release": None,
         "champion_in_log": None,
         "gain": None,
+        "cost": changed(COST, champion=None, low=None, high=None),
         "slices": alone,
     }
     return evidence(**{**nobody, **changes})
+
+
+def changed(record: Any, **values: Any) -> Any:
+    return record.model_copy(update=values)
+
+
+def group(**values: Any) -> tuple[GroupEvidence, ...]:
+    first_group, *others = evidence().groups
+    return (changed(first_group, **values), *others)
 
 
 def failed(checks) -> set[str]:
@@ -134,6 +187,8 @@ REFUSED = {
             "champion scores",
             "roc_auc",
             "gain over prior",
+            "gain over rule",
+            "gain over linear",
             "calibration",
             "gain over champion",
         },
@@ -169,8 +224,12 @@ REFUSED = {
     "serving form NaN": (evidence(candidate=model("cand" * 16, parity=NAN)), {"serving form"}),
     "serving form not compared": (evidence(candidate=model("cand" * 16, parity=None)), {"serving form"}),
     "below the absolute bound": (
-        evidence(candidate=with_metric("cand" * 16, roc_auc=0.59), champion=with_metric("cham" * 16, roc_auc=0.5)),
-        {"roc_auc"},
+        evidence(
+            candidate=with_metric("cand" * 16, roc_auc=0.59),
+            champion=with_metric("cham" * 16, roc_auc=0.5),
+            linear={"roc_auc": 0.5},
+        ),
+        {"roc_auc", "gain over rule"},
     ),
     "worse than prior": (evidence(candidate=with_metric("cand" * 16, log_loss=0.56)), {"gain over prior"}),
     "no better than prior": (evidence(candidate=with_metric("cand" * 16, log_loss=0.54)), {"gain over prior"}),
@@ -198,8 +257,99 @@ REFUSED = {
         evidence(slices=(SliceEvidence(column="origin", value="LGA", rows=812, candidate=0.74, champion=None),)),
         {"slice origin=LGA"},
     ),
+    "no better than the rule": (evidence(rule={"roc_auc": 0.741}), {"gain over rule"}),
+    "rule missing": (evidence(rule={}), {"gain over rule"}),
+    "worse than the linear model": (evidence(linear={"roc_auc": 0.763}), {"gain over linear"}),
+    "linear model missing": (evidence(linear={}), {"gain over linear"}),
+    "parameter not finite": (evidence(not_finite=("scorer.tree[3].leaf_value",)), {"parameters"}),
+    "parameters not looked at": (evidence(not_finite=None), {"parameters"}),
+    "costs more than the champion": (
+        evidence(cost=changed(COST, candidate=0.54, low=0.0, high=0.03)),
+        {"cost against champion"},
+    ),
+    "could cost much more": (evidence(cost=changed(COST, high=0.06)), {"cost is no accident"}),
+    "cost interval missing": (evidence(cost=changed(COST, high=None)), {"cost is no accident"}),
+    "no cheaper than acting on everything": (
+        evidence(cost=changed(COST, everything=0.5)),
+        {"cost saving"},
+    ),
+    "cost missing": (evidence(cost=None), {"cost saving", "cost against champion", "cost is no accident"}),
+    "one group is selected more": (evidence(groups=group(selection=0.7)), {"fairness selection by origin"}),
+    "one group is not found": (evidence(groups=group(hits=0.1)), {"fairness hits by origin"}),
+    "one group bears the false alarms": (
+        evidence(groups=group(false_alarms=0.6)),
+        {"fairness false alarms by origin"},
+    ),
+    "a group's share is missing": (evidence(groups=group(hits=None)), {"fairness hits by origin"}),
+    "one group only": (evidence(groups=evidence().groups[:1]), {"groups origin"}),
+    "no groups": (evidence(groups=()), {"groups origin"}),
+    "hangs on its seed": (evidence(stability=changed(STABLE, roc_auc=(0.74, 0.71))), {"stability"}),
+    "a refit without a figure": (evidence(stability=changed(STABLE, roc_auc=(0.74, NAN))), {"stability"}),
+    "not refitted": (evidence(stability=None), {"stability"}),
+    "loss rises": (
+        evidence(convergence=changed(CONVERGED, losses=(0.5, 0.45, 0.6))),
+        {"training loss falls", "training loss ends low"},
+    ),
+    "loss diverges at the end": (
+        evidence(convergence=changed(CONVERGED, losses=(0.55, 0.4, 0.41))),
+        {"training loss ends low"},
+    ),
+    "loss is no number": (
+        evidence(convergence=changed(CONVERGED, losses=(0.5, NAN))),
+        {"training loss falls", "training loss ends low"},
+    ),
+    "solver ran out": (evidence(convergence=changed(CONVERGED, iterations=300, allowed=300)), {"solver stopped"}),
+    "cannot learn a few rows": (evidence(convergence=changed(CONVERGED, batch_gain=0.01)), {"tiny batch"}),
+    "convergence not looked at": (
+        evidence(convergence=None),
+        {"training loss falls", "training loss ends low", "tiny batch"},
+    ),
+    "delay lowers the risk": (
+        evidence(behaviours=(changed(evidence().behaviours[0], violations=0.3), evidence().behaviours[1])),
+        {"behaviour more delay"},
+    ),
+    "ignores the delay": (
+        evidence(behaviours=(changed(evidence().behaviours[0], effect=0.0), evidence().behaviours[1])),
+        {"effect more delay"},
+    ),
+    "depends on the maker": (
+        evidence(behaviours=(evidence().behaviours[0], changed(evidence().behaviours[1], violations=0.01))),
+        {"behaviour the maker"},
+    ),
+    "behaviours not tried": (
+        evidence(behaviours=()),
+        {"behaviour more delay", "effect more delay", "behaviour the maker"},
+    ),
+    "no clean process": (evidence(serving=None), {"clean process"}),
+    "clean process failed": (evidence(serving=ServingEvidence(note="it ended with code 1")), {"clean process"}),
+    "requirements not met": (
+        evidence(serving=changed(SERVED, mismatches=("numpy 1.0 is 2.4",))),
+        {"requirements"},
+    ),
+    "requires nothing": (evidence(serving=changed(SERVED, requirements=0)), {"requirements"}),
+    "other answers elsewhere": (evidence(serving=changed(SERVED, difference=1e-4)), {"clean predictions"}),
+    "no answers elsewhere": (evidence(serving=changed(SERVED, difference=None)), {"clean predictions"}),
+    "too large": (evidence(serving=changed(SERVED, model_bytes=100_000_001)), {"size"}),
+    "too slow": (evidence(serving=changed(SERVED, row_ms=25.1)), {"latency"}),
+    "too slow in a batch": (evidence(serving=changed(SERVED, batch_row_ms=5.1)), {"batch latency"}),
+    "too much memory": (evidence(serving=changed(SERVED, memory_mb=1025.0)), {"memory"}),
+    "guesses missing columns": (
+        evidence(serving=changed(SERVED, refused={"missing": False, "renamed": True, "permuted": True})),
+        {"refuses missing columns"},
+    ),
+    "renamed columns not tried": (
+        evidence(serving=changed(SERVED, refused={"missing": True, "permuted": True})),
+        {"refuses renamed columns"},
+    ),
+    "takes permuted columns": (
+        evidence(serving=changed(SERVED, refused={"missing": True, "renamed": True, "permuted": False})),
+        {"refuses permuted columns"},
+    ),
     "no slices": (evidence(slices=()), {"slices origin"}),
-    "first model below the bound": (first(candidate=with_metric("cand" * 16, roc_auc=0.55)), {"roc_auc"}),
+    "first model below the bound": (
+        first(candidate=with_metric("cand" * 16, roc_auc=0.55), rule={"roc_auc": 0.5}, linear={"roc_auc": 0.55}),
+        {"roc_auc"},
+    ),
     "first model no better than prior": (first(candidate=with_metric("cand" * 16, log_loss=0.54)), {"gain over prior"}),
     "first model on a seen holdout": (
         first(candidate=model("cand" * 16, trained_until=MAY)),
@@ -259,3 +409,71 @@ def test_the_words_say_what_the_operator_needs():
 def test_a_tie_says_that_it_is_one():
     _, _, summary = decide(GATE, evidence(candidate=with_metric("cand" * 16, roc_auc=0.731)))
     assert "equal, needs at least +0.001" in summary
+
+
+def test_every_check_comes_from_the_catalogue_with_a_bound_and_a_reason():
+    checks = [*decide(GATE, evidence())[1], *decide(GATE, first())[1]]
+    kinds = sorted((k.name for k in KINDS), key=len, reverse=True)
+    seen = {next(k for k in kinds if c.name == k or c.name.startswith(f"{k} ")) for c in checks}
+    assert all(c.bound is not None and math.isfinite(c.bound) for c in checks)
+    # The rest is asked only of what has iterations, or when a champion is waived.
+    assert {k.name for k in KINDS} - seen == {"solver stopped", "champion waived"}
+
+
+def test_a_check_without_a_bound_is_a_configuration_error():
+    with pytest.raises(ConfigurationError, match=r"gate\.min_roc_auc is None"):
+        decide(GATE.model_copy(update={"min_roc_auc": None}), evidence())
+    with pytest.raises(ConfigurationError, match=r"gate\.max_hit_gap is nan"):
+        decide(GATE.model_copy(update={"max_hit_gap": NAN}), evidence())
+    endless = GATE.behaviours[0].model_copy(update={"max_violations": INF})
+    with pytest.raises(ConfigurationError, match=r"behaviours\.max_violations is inf"):
+        decide(GATE.model_copy(update={"behaviours": [endless]}), evidence())
+    with pytest.raises(ConfigurationError, match="'shoe size' is not in the catalogue"):
+        Checker(GATE).number("shoe size", 44.0, "the shoe size is 44")
+    with pytest.raises(ConfigurationError, match=r"gate\.max_shoe_size is None"):
+        bound_of(Kind("shoe size", "at most", "max_shoe_size", "nobody knows"), GATE)
+
+
+def test_every_bound_has_a_default():
+    for kind in KINDS:
+        assert math.isfinite(bound_of(kind, Gate(), Behaviour(name="b", kind="increasing", column="c", by=1)))
+
+
+def test_notes_say_when_machine_learning_is_not_worth_it():
+    assert notes(GATE, evidence()) == ()
+    said = notes(GATE, evidence(linear={"roc_auc": 0.741}))
+    assert said == ("machine learning is not worth it here: the linear model is as good (0.741 against 0.742)",)
+    assert notes(GATE, evidence(linear={"roc_auc": 0.741}, candidate_is_linear=True)) == ()
+    assert decide(GATE, evidence(linear={"roc_auc": 0.741}))[0] == "pass"
+
+
+def test_notes_name_features_that_add_nothing():
+    found = (
+        ImportanceEvidence(column="delay", mean=0.05, low=0.04, high=0.06),
+        ImportanceEvidence(column="maker", mean=0.0, low=-0.001, high=0.001),
+    )
+    assert notes(GATE, evidence(importance=found)) == (
+        "1 of 2 features add nothing that can be told from chance on the holdout: maker",
+    )
+
+
+def unscored(release: str = "abcd" * 16) -> Evidence:
+    """Evidence whose champion reads features that are gone."""
+    blind = model("cham" * 16, metrics=dict.fromkeys(REQUIRED), scored=0, finite=False, note="its features are gone")
+    return evidence(champion=blind, gain=None, champion_release=release, champion_in_log=release)
+
+
+def test_a_champion_that_cannot_be_scored_refuses_until_it_is_named():
+    decision, checks, summary = decide(GATE, unscored())
+    assert decision == "refuse"
+    assert {"champion scores", "gain over champion", "gain is no accident"} <= failed(checks)
+    assert "its features are gone" in summary
+    # Named by its digest it is replaced, and the verdict says so.
+    decision, checks, summary = decide(GATE.model_copy(update={"replace_champion": "abcd" * 4}), unscored())
+    assert (decision, failed(checks)) == ("pass", set())
+    assert "gate.replace_champion names it" in summary
+    # Another champion is not, nor one that can be scored.
+    assert decide(GATE.model_copy(update={"replace_champion": "ffff" * 4}), unscored())[0] == "refuse"
+    worse = evidence(candidate=with_metric("cand" * 16, roc_auc=0.72), champion_release="abcd" * 16)
+    worse = changed(worse, champion_in_log="abcd" * 16)
+    assert failed(decide(GATE.model_copy(update={"replace_champion": "abcd" * 4}), worse)[1]) == {"gain over champion"}
