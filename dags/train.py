@@ -52,12 +52,14 @@ def build(case: UseCase) -> DAG:
             from airworthy.config import get_use_case
             from airworthy.records import TrainingSetRef
             from airworthy.training import fit as fit_candidate
+            from airworthy.training.estimate import note_search
             from airworthy.training.search import SearchResult
             from airworthy_tasks import outcomes, report, run_name
             from airworthy_training import mlflow_link
 
             ref, result = TrainingSetRef.model_validate(training_set), SearchResult.model_validate(found)
             with outcomes():
+                note_search(get_use_case(case.name), run_name(), "train", result)
                 candidate = fit_candidate(get_use_case(case.name), ref, run=run_name(), search=result)
             words = f"candidate {candidate.model_digest[:12]} fitted; {result.reason}"
             return report(candidate, words, mlflow_link(candidate))

@@ -18,7 +18,7 @@ from airworthy.errors import ConfigurationError
 from airworthy.ledger import attempts
 from airworthy.records import CandidateRef, Record, Window
 from airworthy.training.algorithm import find_algorithm
-from airworthy.training.estimate import Estimate, estimate
+from airworthy.training.estimate import Estimate, estimate, note_search
 from airworthy.training.search import search
 from airworthy.training.training_set import chosen_columns
 
@@ -166,18 +166,15 @@ def fit_planned(use_case: UseCase, planned: Plan, *, run: str) -> CandidateRef:
     """
     form = planned.form
     ref = training.build_training_set(use_case, run=run, window=form.window, chosen=form.features)
-    parameters = planned.parameters
-    found: dict[str, Any] = {}
-    if form.trials:
-        result = search(use_case, ref, run=run, trials=form.trials)
-        parameters = result.parameters
-        space = use_case.training.search
-        found = {"trials": result.trials, "search": result.to_json(), "trial_rows": space.rows if space else None}
+    result = search(use_case, ref, run=run, trials=form.trials) if form.trials else None
+    if result:
+        note_search(use_case, run, KIND, result)
     candidate = training.fit(
-        use_case, ref, run=run, flip_labels=form.flip_labels, algorithm=planned.algorithm, parameters=parameters
-    )
+        use_case, ref, run=run, flip_labels=form.flip_labels, algorithm=planned.algorithm,
+        parameters=planned.parameters, search=result,
+    )  # fmt: skip
     attempts.note_attempt(
-        use_case.name, run, KIND, algorithm=planned.algorithm, training_set=ref.to_json(), outcome="fitted", **found
+        use_case.name, run, KIND, algorithm=planned.algorithm, training_set=ref.to_json(), outcome="fitted"
     )
     return candidate
 

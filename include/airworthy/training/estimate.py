@@ -17,13 +17,14 @@ from airworthy.ledger.commits import newest_commits
 from airworthy.ledger.models import TaskUsage
 from airworthy.records import Record, Window
 from airworthy.training.fitting import fit_estimator
+from airworthy.training.search import SearchResult
 
 log = logging.getLogger(__name__)
 
 # Of so many earlier trainings the middle one counts: machines and loads differ.
 REMEMBERED = 20
 # Tasks that do not grow with the number of trials.
-FIXED_TASKS = frozenset({"claim", "plan", "judge", "register", "report", "record"})
+FIXED_TASKS = frozenset({"claim", "plan", "training_set", "judge", "register", "report"})
 CALIBRATION_ROWS = 4000
 # Without history: the gate scores, refits and explains, about as much as so many fits.
 GATE_FITS = 2
@@ -84,6 +85,15 @@ def estimate(
     cpu = per_row * fitted + fixed
     rates = usage.Cost(cpu_seconds=cpu)
     return Estimate(rows=rows, fits=trials + 1, cpu_seconds=cpu, amount=rates.amount, source=source)
+
+
+def note_search(use_case: UseCase, run: str, kind: str, found: SearchResult) -> None:
+    """Write into a run's attempt how much was searched: what later estimates are made from, and what people are shown."""
+    space = use_case.training.search
+    if found.trials and space:
+        attempts.note_attempt(
+            use_case.name, run, kind, trials=found.trials, trial_rows=space.rows, search=found.to_json()
+        )
 
 
 def rows_in(use_case: UseCase, window: Window) -> int:
