@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airworthy.config import UseCase, get_settings
@@ -157,6 +160,36 @@ def test_another_algorithm_of_an_experiment(tiny: UseCase, training_set: Make) -
 
     assert candidate.algorithm == "sklearn.ensemble.HistGradientBoostingClassifier"
     assert model_files.load(candidate.folder, candidate.model_digest).encoder.style == "codes"
+
+
+def test_an_ensembles_members_weights_and_versions_are_in_the_model(tiny: UseCase, training_set: Make) -> None:
+    # Given an ensemble of members that read their inputs in different ways.
+    linear = "sklearn.linear_model.LogisticRegression"
+    members = {
+        "trees": {"algorithm": "sklearn.ensemble.HistGradientBoostingClassifier", "parameters": {"max_iter": 9}, "weight": 3},
+        "linear": {"algorithm": linear},
+    }  # fmt: skip
+    vote = "sklearn.ensemble.VotingClassifier"
+    ref = training_set()
+
+    # When it is fitted.
+    candidate = fit(tiny, ref, run="train__1", algorithm=vote, parameters={"members": members})
+
+    # Then what serves has both, and answers as the record and as the two by hand.
+    model = model_files.load(candidate.folder, candidate.model_digest)
+    about = json.loads((Path(candidate.folder) / "scorer.json").read_text())
+    assert about["form"] == "soft_voting"
+    assert [(m["name"], m["weight"], m["scikit-learn"]) for m in about["members"]] == [
+        ("trees", 3.0, version("scikit-learn")), ("linear", 1.0, version("scikit-learn")),
+    ]  # fmt: skip
+    assert about["members"][1]["algorithm"].endswith("LogisticRegression")
+    assert model.card["recipe"]["parameters"] == {"members": members}
+    holdout = part(read_training_set(ref), "holdout")
+    estimator = model_files.load_estimator(candidate.folder, candidate.model_digest)
+    matrix = model.encoder.transform(holdout)
+    trees, alone = (m.predict_proba(matrix)[:, 1] for m in estimator.estimators_)
+    np.testing.assert_allclose(model.predict_table(holdout), (3 * trees + alone) / 4, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(model.predict_table(holdout), estimator.predict_proba(matrix)[:, 1], rtol=0, atol=1e-9)
 
 
 def test_an_algorithm_without_a_compiled_form_leaves_no_run(tiny: UseCase, training_set: Make) -> None:

@@ -61,6 +61,12 @@ def test_a_training_set_of_the_real_tables(shop: UseCase) -> None:
         assert session.get(TrainingSet, ref.digest).ref == ref.to_json()
     check_features(shop, rows.to_pylist())
     check_the_checks(shop, ref, rows)
+    # With a rolling window the holdout is the same and the training part begins later.
+    training = shop.training.model_copy(update={"window_days": 6})
+    rolling = build_training_set(shop.model_copy(update={"training": training}), run="train__1")
+    assert (rolling.holdout_start, rolling.holdout_rows) == (ref.holdout_start, ref.holdout_rows)
+    assert rolling.train_start == Interval.of("2024-01-05").start
+    assert rolling.train_rows < ref.train_rows
 
 
 def check_the_checks(shop: UseCase, ref: TrainingSetRef, rows: pa.Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -139,3 +140,19 @@ def test_how_each_algorithm_is_encoded() -> None:
     assert style_of(find_algorithm("sklearn.ensemble.HistGradientBoostingClassifier")) == "codes"
     assert style_of(find_algorithm("sklearn.ensemble.GradientBoostingClassifier")) == "dense"
     assert style_of(find_algorithm("sklearn.linear_model.LogisticRegression")) == "dense"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(("columns",), [0, 5]), (("columns",), [-6, 0]), (("weight",), 0), (("weight",), -1), (("bytes",), 3)],
+)
+def test_an_ensembles_files_that_do_not_fit_together_are_refused(path: tuple[str], value: object) -> None:
+    estimator, _ = fitted(*ALGORITHMS[-1])
+    about, content = compile_scorer(estimator).to_files()
+    facts = json.loads(about)
+    facts["members"][0][path[0]] = value
+
+    with pytest.raises(ReleaseError, match=r"scorer\.json or scorer\.bin cannot be read"):
+        scorer_from_files(json.dumps(facts).encode(), content)
+    with pytest.raises(ReleaseError, match="are not those of 0 members"):
+        scorer_from_files(json.dumps({**facts, "members": []}).encode(), content)

@@ -120,7 +120,7 @@ def leaks() -> dict[str, Any]:
     return {
         "the label itself": [float(v) for v in label],
         "its opposite with noise": [float(not v) + float(e) for v, e in zip(label, rng.normal(0, 0.1, N), strict=True)],
-        "only by its gaps": [None if v else float(e) for v, e in zip(label, rng.random(N), strict=True)],
+        "only by its gaps": [None if v else 1.0 for v in label],
         "in no order": [float((3 if e > 0.5 else 9) if v else 6) for v, e in zip(label, rng.random(N), strict=True)],
     }
 
