@@ -47,14 +47,17 @@ with DAG(
 
     @task
     def tidy() -> object:
-        """Small files are joined; old versions that no model needs are removed."""
+        """Small files are joined; old versions, releases and training sets that nobody needs are removed."""
         from airworthy.platform.retention import tidy
         from airworthy_tasks import outcomes, report
 
         with outcomes():
             outcome = tidy()
         removed, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
-        return report(outcome, f"{removed} files of old versions removed, {joined} small files joined")
+        words = (
+            f"{removed} files of old versions and {len(outcome.releases)} releases removed, {joined} small files joined"
+        )
+        return report(outcome, words)
 
     @task
     def backup() -> object:

@@ -167,9 +167,15 @@ def test_links_of_the_story_lead_somewhere(case, played):
 
     api = AirflowApi()
     links = []
-    for family, task in (("train", "judge"), ("train", "fit"), ("monitor", "monitor"), ("ingest", "clean")):
+    for family, task in (
+        ("train", "judge"),
+        ("train", "fit"),
+        ("train", "register"),
+        ("monitor", "monitor"),
+        ("ingest", "clean"),
+    ):
         run = next(r for r in api.runs(f"flight_delays.{family}") if r["state"] == "success")
-        keys = ("link_mlflow", "link_verdict", "link_drift", "link_data_docs")
+        keys = ("link_mlflow", "link_verdict", "link_card", "link_drift", "link_data_docs")
         links += [url for key in keys if (url := api.xcom(f"flight_delays.{family}", run["dag_run_id"], task, key))]
     assert len(links) >= 3
     for url in links:
