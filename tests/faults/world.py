@@ -95,17 +95,16 @@ class World:
 
     @property
     def env(self) -> dict[str, str]:
-        dsn = {
-            name: f"postgresql+psycopg://postgres@/{self._database(name)}?host={self.postgres}" for name in DATABASES
-        }
+        dsn = {name: f"postgresql+psycopg://postgres@/{self.database(name)}?host={self.postgres}" for name in DATABASES}
         return {
             "AIRWORTHY_VAR": str(self.var), "AIRWORTHY_LEDGER_DSN": dsn["ledger"],
             "AIRWORTHY_FEAST_REGISTRY_DSN": dsn["feast"], "AIRWORTHY_ONLINE_HOST": str(self.postgres),
-            "AIRWORTHY_ONLINE_DATABASE": self._database("online"), "AIRWORTHY_CLOCK": "replay",
+            "AIRWORTHY_ONLINE_DATABASE": self.database("online"), "AIRWORTHY_CLOCK": "replay",
             "AIRWORTHY_USE_CASES": self.use_case,
         }  # fmt: skip
 
-    def _database(self, name: str) -> str:
+    def database(self, name: str) -> str:
+        """Name of one of its databases."""
         return f"fault_{name}_{self.name}"
 
     @contextmanager
@@ -135,7 +134,7 @@ class World:
 
         templates = {"ledger": ledger_template}
         for name in DATABASES:
-            self._sql(f"CREATE DATABASE {self._database(name)} TEMPLATE {templates.get(name, 'template0')}")
+            self._sql(f"CREATE DATABASE {self.database(name)} TEMPLATE {templates.get(name, 'template0')}")
         with self.here() as case:
             for table, schema in {**ingest.table_schemas(case), **features.table_schemas(case)}.items():
                 tables.create(table, schema)
@@ -147,8 +146,8 @@ class World:
         shutil.rmtree(self.folder / label, ignore_errors=True)
         shutil.copytree(self.var, self.folder / label)
         for name in DATABASES:
-            self._sql(f"DROP DATABASE IF EXISTS {label}_{self._database(name)} WITH (FORCE)")
-            self._sql(f"CREATE DATABASE {label}_{self._database(name)} TEMPLATE {self._database(name)}")
+            self._sql(f"DROP DATABASE IF EXISTS {label}_{self.database(name)} WITH (FORCE)")
+            self._sql(f"CREATE DATABASE {label}_{self.database(name)} TEMPLATE {self.database(name)}")
 
     def reset(self, label: str = "kept") -> None:
         """Put everything back to a snapshot."""
@@ -156,13 +155,13 @@ class World:
         shutil.copytree(self.folder / label, self.var)
         self.history_file.unlink(missing_ok=True)
         for name in DATABASES:
-            self._sql(f"DROP DATABASE IF EXISTS {self._database(name)} WITH (FORCE)")
-            self._sql(f"CREATE DATABASE {self._database(name)} TEMPLATE {label}_{self._database(name)}")
+            self._sql(f"DROP DATABASE IF EXISTS {self.database(name)} WITH (FORCE)")
+            self._sql(f"CREATE DATABASE {self.database(name)} TEMPLATE {label}_{self.database(name)}")
 
     def drop(self) -> None:
         """Drop the databases."""
         for name in DATABASES:
-            for database in (self._database(name), *(f"{label}_{self._database(name)}" for label in self._labels)):
+            for database in (self.database(name), *(f"{label}_{self.database(name)}" for label in self._labels)):
                 self._sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
     def run(
@@ -219,7 +218,7 @@ class World:
     def online(self) -> list[tuple[Any, ...]]:
         """Every row of the online store."""
         rows: list[tuple[Any, ...]] = []
-        with psycopg.connect(f"host={self.postgres} user=postgres dbname={self._database('online')}") as connection:
+        with psycopg.connect(f"host={self.postgres} user=postgres dbname={self.database('online')}") as connection:
             names = connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
             ).fetchall()

@@ -26,6 +26,7 @@ from feast.infra.utils.postgres.postgres_config import ConnectionType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from psycopg import Connection, sql
+from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
 from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import PositiveFloat, PositiveInt, StrictStr, model_validator
 
@@ -205,6 +206,17 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             raise ServiceUnavailableError(
                 f"the online store at {config.online_store.host} gave no connection: {error}",
                 next_step="see that PostgreSQL runs; if it does, raise max_conn or pool_timeout_seconds",
+            ) from error
+        except (DiskFull, IdleInTransactionSessionTimeout) as error:
+            full = isinstance(error, DiskFull)
+            raise ServiceUnavailableError(
+                f"the online store at {config.online_store.host} "
+                + (
+                    f"is full: {error}"
+                    if full
+                    else "ended the write of this process, which was stopped in the middle of it"
+                ),
+                next_step="free space on its disk and run it again" if full else "nothing: the next run publishes it",
             ) from error
 
     def _get_conn_async(self, config: RepoConfig, autocommit: bool = False) -> AbstractAsyncContextManager[Any]:

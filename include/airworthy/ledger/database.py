@@ -12,7 +12,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -45,8 +45,8 @@ def transaction() -> Iterator[Session]:
     """A session in one transaction: committed at the end, rolled back on an exception.
 
     Raises:
-        ServiceUnavailableError: this process gave no sign of life for ``lease_seconds`` in the middle of it, so that the
-            server ended it; nothing of it was written.
+        ServiceUnavailableError: the server's disk is full, or this process gave no sign of life for ``lease_seconds`` in the
+            middle of it, so that the server ended it; nothing of it was written.
     """
     with _awake(), Session(engine(), expire_on_commit=False) as session, session.begin():
         yield session
@@ -57,11 +57,17 @@ def _awake() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        where = engine().url.render_as_string()
+        if isinstance(error.orig, DiskFull):
+            raise ServiceUnavailableError(
+                f"the disk of the ledger at {where} is full: {str(error.orig).splitlines()[0]}; nothing of it was written",
+                next_step="free space on the database server's disk and run it again: nothing has to be repaired",
+            ) from error
         if not isinstance(error.orig, IdleInTransactionSessionTimeout):
             raise
         raise ServiceUnavailableError(
-            f"this process was stopped for more than {get_settings().lease_seconds} s, and the ledger at "
-            f"{engine().url.render_as_string()} ended its transaction: nothing of it was written",
+            f"this process was stopped for more than {get_settings().lease_seconds} s, and the ledger at {where} ended its "
+            "transaction: nothing of it was written",
             next_step="nothing: it is run again by itself, and finds what others have done meanwhile",
         ) from error
 
