@@ -49,6 +49,10 @@ def test_a_full_disk_is_told_and_needs_no_repair(world: World, findings: list[di
     assert problems == []
 
 
+TOLD = ("is full", "gave no connection")
+"""What a database that cannot write says, in our words; PostgreSQL opens no connection when it cannot write at all."""
+
+
 @pytest.fixture
 def small_disk(postgres: Path) -> Iterator[Path]:
     """A file system of 96 MB that PostgreSQL may write to."""
@@ -82,6 +86,7 @@ def test_a_full_disk_of_the_database_is_told_and_needs_no_repair(
     sql(f"CREATE TABLESPACE small_{database} LOCATION '{small_disk / 'space'}'")
     try:
         sql(f"ALTER DATABASE {world.database(database)} SET TABLESPACE small_{database}")
+        world.online() if database == "online" else world.state()  # PostgreSQL writes a file for the first connection
         filler = small_disk / "filler"
         file = os.open(filler, os.O_WRONLY | os.O_CREAT)
         with suppress(OSError):
@@ -93,7 +98,7 @@ def test_a_full_disk_of_the_database_is_told_and_needs_no_repair(
         world.run(WORK)
         told = [event for event in world.history() if "error" in event]
         broken = violations(world)
-        broken += [f"not told: {event}" for event in told if "is full" not in event["what"]]
+        broken += [f"not told: {event}" for event in told if not any(w in event["what"] for w in TOLD)]
         # and with space again the next run ends as if nothing had been.
         filler.unlink()
         world.run(WORK)

@@ -3,6 +3,7 @@
 ===========================================  ==========================================================
 ``data_docs/<use case>/<interval>/<token>``     the newest run of the interval
 ``.../features/<view>-<token>``                 the newest build of the view
+``.../scores/<interval>-<token>``               the newest scores of the interval
 ``.../training/<digest>``                       as long as the training set's file is there
 ``.../predictions/<window>/<run>``              the newest look at the window; of windows, those of a year
 ===========================================  ==========================================================
@@ -35,8 +36,8 @@ def remove_old_pages(use_case: UseCase, keep: timedelta) -> int:
     now = wall_now()
     folders = {_name(path): path for path in _folders(fs, root)}
     replaced = [run for name, path in folders.items() if DAY.fullmatch(name) for run in _but_newest(_folders(fs, path))]
-    if "features" in folders:
-        replaced += _but_newest_of_each(_folders(fs, folders["features"]))
+    for kind in {"features", "scores"} & set(folders):
+        replaced += _but_newest_of_each(_folders(fs, folders[kind]))
     if "training" in folders:
         kept = _training_sets()
         replaced += [run for run in _folders(fs, folders["training"]) if _name(run) not in kept]
@@ -57,7 +58,7 @@ def _but_newest(runs: Iterable[str]) -> list[str]:
 
 
 def _but_newest_of_each(runs: Iterable[str]) -> list[str]:
-    """Builds are named by their view and their fencing token."""
+    """Builds and scores are named by their view or interval and their fencing token."""
     views: dict[str, list[str]] = {}
     for run in runs:
         view, _, token = _name(run).rpartition("-")

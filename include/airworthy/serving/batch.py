@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from airworthy import features, registry
 from airworthy.config import UseCase
-from airworthy.errors import CheckFailure, DataRejectedError, NoChampionError, NotLandedError
+from airworthy.errors import CheckFailure, DataRejectedError, NoChampionError, NotLandedError, ReleaseError
 from airworthy.evaluation.champion import ChampionRecord, champion_record
 from airworthy.ingest.schemas import clean_masks, clean_schema
 from airworthy.intervals import Interval
@@ -63,7 +63,7 @@ def score(use_case: UseCase, interval: Interval, *, run: str) -> ScoreOutcome:
         NoChampionError: nothing was promoted yet.
         NotLandedError: the interval is not published yet.
         DataRejectedError: the interval was refused at ingest, or inputs or answers fail their suite: nothing is published.
-        ReleaseError: the champion's release is missing or altered.
+        ReleaseError: the champion's release is missing or altered, or was trained on other feature definitions.
         SupersededError: a newer call took over.
     """
     champion = _champion(use_case)
@@ -77,6 +77,12 @@ def score(use_case: UseCase, interval: Interval, *, run: str) -> ScoreOutcome:
         return _outcome(use_case, interval, champion, _ref(table, interval, before), "already", words)
     token = commits.claim(resource, run)
     model = registry.load(champion.release.digest)
+    if changed := features.unlike(use_case, model.schema.feature_digest, model.schema.view_digests, {}):
+        raise ReleaseError(
+            f"release {champion.release.digest[:12]} of {use_case.name} was trained on other feature definitions than those "
+            f"that are deployed: {', '.join(changed[:5])}",
+            next_step="deliver a model that was trained on the present definitions; the interval can then be scored",
+        )
     checks = StageChecks(use_case, f"{LAYER}/{interval.key}-{token}")
     rows = _scored(use_case, interval, commit, model, champion, checks)
     links = checks.keep()

@@ -113,9 +113,13 @@ def test_nothing_is_scored_without_a_champion(orders: UseCase) -> None:
         batch.score(orders, DAY, run="test")
 
 
-def test_an_altered_champion_scores_nothing(orders: UseCase) -> None:
+def test_an_altered_champion_or_one_of_other_definitions_scores_nothing(orders: UseCase) -> None:
+    stranger = release(orders, seed=2, definitions={"tiny_orders_customer": "another"})
+    promote(orders, stranger)
+    with pytest.raises(ReleaseError, match=r"other feature definitions .*: tiny_orders_customer changed"):
+        batch.score(orders, DAY, run="test")
     champion = release(orders, seed=1)
-    promote(orders, champion)
+    promote(orders, champion, expected=stranger.digest)
     file = Path(registry.release_folder(champion.digest).removeprefix("file://")) / "scorer.bin"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(ReleaseError, match="altered"):
