@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airworthy.intervals import Interval
 
@@ -200,6 +200,7 @@ class TrainingSetRef(Record):
         label_rate: Share of positive labels in the training part.
         window: What the training part was narrowed to.
         checks: What the checks of the set measured, all passed.
+        column_order: The names of ``columns`` once more, since their order does not survive every storage.
     """
 
     use_case: str
@@ -220,6 +221,17 @@ class TrainingSetRef(Record):
     label_rate: float
     window: Window = Window()
     checks: tuple[Check, ...] = ()
+    column_order: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_order(cls, values: Any) -> Any:
+        # PostgreSQL's jsonb (the ledger, XCom) sorts the keys of an object; a model reads its inputs by their place.
+        if isinstance(values, dict) and isinstance(values.get("columns"), dict):
+            columns, order = values["columns"], values.get("column_order") or ()
+            names = tuple(order) if set(order) == set(columns) else tuple(columns)
+            return {**values, "columns": {name: columns[name] for name in names}, "column_order": names}
+        return values
 
 
 class CandidateRef(Record):

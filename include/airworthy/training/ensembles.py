@@ -23,8 +23,8 @@ def checked_members(parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
         raise ConfigurationError(
             f"{VOTING} cannot be made: {error}", next_step="correct training.parameters in use_case.yaml"
         ) from error
-    found: dict[str, dict[str, Any]] = parameters["members"]
-    return found
+    # In the order of their names: that of a mapping does not survive the ledger or XCom, and a sum depends on it.
+    return dict(sorted(parameters["members"].items()))
 
 
 def style_of_recipe(algorithm: str, parameters: dict[str, Any]) -> Style:

@@ -209,7 +209,7 @@ def build_model(
             use_case=use_case.name,
             feature_service=ref.feature_service,
             feature_digest=ref.feature_digest,
-            view_digests=ref.view_digests,
+            view_digests=dict(sorted(ref.view_digests.items())),
             columns=ref.columns,
         ),
         golden=model_files.golden_features(train, ref.columns),
@@ -297,7 +297,9 @@ def _card(use_case: UseCase, ref: TrainingSetRef, recipe: dict[str, Any]) -> dic
         "threshold": problem.threshold,
         "recipe": recipe,
         "label_note": _label_note(recipe["flip_labels"]),
-        "training_set": {k: v for k, v in ref.to_json().items() if k not in ("url", "columns", "checks")},
+        "training_set": {
+            k: v for k, v in ref.to_json().items() if k not in ("url", "columns", "column_order", "checks")
+        },
     }
 
 

@@ -181,7 +181,8 @@ def write_model(
         "requirements.txt": "\n".join(
             [f"# Python {platform.python_version()}", *(requirements or installed_requirements()), ""]
         ).encode(),
-        "card.json": _json(card),
+        # Sorted: the order of its keys may have been through the ledger or XCom, which do not keep it.
+        "card.json": json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode(),
     }
     return write_folder(root_url, files)
 
