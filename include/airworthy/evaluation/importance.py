@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from airworthy.config.gate_spec import Gate
 from airworthy.errors import AirworthyError
 from airworthy.evaluation import metrics
 from airworthy.evaluation.records import ImportanceEvidence
 from airworthy.evaluation.subject import Subject
+from airworthy.training.encoder import Encoder
 
 
 def importance(subject: Subject, gate: Gate) -> tuple[ImportanceEvidence, ...]:
@@ -24,19 +24,22 @@ def importance(subject: Subject, gate: Gate) -> tuple[ImportanceEvidence, ...]:
     if subject.absent or not subject.holdout.labels.size:
         return ()
     holdout = subject.holdout.sample(gate.importance_rows, subject.seed)
+    try:
+        encoded = subject.model.encoder.transform(holdout.rows)
+    except AirworthyError:
+        return ()
     rng, repeats = np.random.default_rng(subject.seed), gate.importance_repeats
     losses: dict[str, list[float]] = {name: [] for name in subject.model.columns}
     for _ in range(repeats):
         picks = rng.integers(0, holdout.labels.size, holdout.labels.size)
-        rows, labels = holdout.rows.take(pa.array(picks)), holdout.labels[picks]
-        whole = _auc(subject, rows, labels)
-        if whole is None:
-            return ()
-        order = pa.array(rng.permutation(picks.size))
-        for name in losses:
-            shuffled = rows.set_column(rows.schema.get_field_index(name), name, rows[name].take(order))
+        matrix, labels = encoded[picks], holdout.labels[picks]
+        whole = _auc(subject, matrix, labels)
+        order = rng.permutation(picks.size)
+        for name, columns in _columns_of(subject.model.encoder).items():
+            shuffled = matrix.copy()
+            shuffled[:, columns] = matrix[order][:, columns]
             without = _auc(subject, shuffled, labels)
-            if without is None:
+            if whole is None or without is None:
                 return ()
             losses[name].append(whole - without)
     quantile = float(stats.t.ppf((1 + gate.confidence) / 2, repeats - 1))
@@ -47,10 +50,25 @@ def importance(subject: Subject, gate: Gate) -> tuple[ImportanceEvidence, ...]:
     return tuple(sorted(found, key=lambda i: (-i.mean, i.column)))
 
 
-def _auc(subject: Subject, rows: pa.Table, labels: np.ndarray) -> float | None:
+def _columns_of(encoder: Encoder) -> dict[str, list[int]]:
+    """Columns of the matrix that each input fills, in both halves where there are two."""
+    found: dict[str, list[int]] = {column.name: [] for column in encoder.columns}
+    at = 0
+    if encoder.style in ("codes", "both"):
+        for column in encoder.columns:
+            found[column.name].append(at)
+            at += 1
+    if encoder.style in ("dense", "both"):
+        for column in encoder.columns:
+            found[column.name] += range(at, at + column.width)
+            at += column.width
+    return found
+
+
+def _auc(subject: Subject, matrix: np.ndarray, labels: np.ndarray) -> float | None:
     # The recorded estimator: it answers in bulk, and was held against the serving form.
     try:
-        scores = subject.estimator.predict_proba(subject.model.encoder.transform(rows))[:, 1]
-    except (AirworthyError, ValueError):
+        scores = subject.estimator.predict_proba(matrix)[:, 1]
+    except ValueError:
         return None
     return metrics.roc_auc(labels, scores)

@@ -1,4 +1,4 @@
-"""A verdict as one HTML file: the decision, every check, ROC and calibration as inline SVG, the slices."""
+"""A verdict as one HTML file: the decision in words, what failed, figures and plots (inline SVG), slices, every check."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from html import escape
 
 from airworthy.config import UseCase
 from airworthy.evaluation import metrics
+from airworthy.evaluation.importance_plot import STYLE as IMPORTANCE_STYLE
+from airworthy.evaluation.importance_plot import importance_plot
 from airworthy.evaluation.metrics import Labels, Metrics, Scores
 from airworthy.evaluation.records import Evidence
-from airworthy.records import CandidateRef, Verdict
+from airworthy.records import CandidateRef, Check, Verdict
 
 SIZE, MARGIN = 320, 40
+MAX_LINES = 6
 CANDIDATE, CHAMPION, GUIDE = "#0b6bcb", "#c2571a", "#999"
 Points = Sequence[tuple[float, float]]
 STYLE = """
@@ -20,6 +23,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}.pass{color:#13703a}.refuse{color:#b3261e}
 table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.plots{display:flex;flex-wrap:wrap;gap:2rem}
+.note{border-left:3px solid #c9a227;padding-left:.7rem}ul{padding-left:1.2rem}td{vertical-align:top}
 figure{margin:0}small,figcaption{color:#555}svg text{font:11px system-ui,sans-serif;fill:#333}
 """
 
@@ -45,15 +49,13 @@ class Curves:
 def render(use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidence: Evidence, curves: Curves) -> str:
     """The report; self-contained, nothing is fetched from anywhere."""
     mark = {"pass": "Passed", "refuse": "Refused"}[verdict.decision]
+    failed = [c for c in verdict.checks if not c.passed]
+    passed = [c for c in verdict.checks if c.passed]
     body = [
         f'<h1>{escape(use_case.title)}: <span class="{verdict.decision}">{mark}</span></h1>',
-        f"<p>{escape(verdict.summary)}</p>",
+        _words(verdict, failed),
         f"<p><small>{escape(_provenance(candidate, verdict, evidence))}</small></p>",
-        "<h2>Checks</h2>",
-        _table(
-            ("", "Check", "What was found", "Why it is asked"),
-            [_check_row(c.passed, c.name, c.words, c.reason) for c in verdict.checks],
-        ),
+        f"<h2>Failed checks: {len(failed)} of {len(verdict.checks)}</h2>" + _checks(failed) if failed else "",
         "<h2>On the holdout</h2>",
         _metrics_table(evidence),
         '<div class="plots">',
@@ -70,6 +72,10 @@ def render(use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidenc
         f'<p><small><span style="color:{CANDIDATE}">&#9632;</span> candidate'
         + (f' &nbsp; <span style="color:{CHAMPION}">&#9632;</span> champion' if evidence.champion else "")
         + "</small></p>",
+        "<h2>What a prediction costs</h2>",
+        _costs(evidence),
+        "<h2>What the features are worth</h2>",
+        importance_plot(evidence.importance),
         "<h2>Slices</h2>",
         _table(
             ("Slice", "Rows", "ROC AUC", "Champion"),
@@ -78,11 +84,58 @@ def render(use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidenc
         )
         if evidence.slices
         else "<p>The spec asks for none.</p>",
+        "<h2>Groups</h2>",
+        _table(
+            ("Group", "Rows", "Acted on", "Positives found", "False alarms"),
+            [
+                (escape(f"{g.column}={g.value}"), f"{g.rows:,}", *map(_percent, (g.selection, g.hits, g.false_alarms)))
+                for g in evidence.groups
+            ],
+            numeric_from=1,
+        )
+        if evidence.groups
+        else "<p>The spec asks for none.</p>",
+        f"<h2>Passed checks: {len(passed)}</h2>",
+        _checks(passed),
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Verdict {verdict.id[:12]}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>"
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}{IMPORTANCE_STYLE}</style></head>'
+        f"<body>{''.join(body)}</body></html>"
     )
+
+
+def _words(verdict: Verdict, failed: Sequence[Check]) -> str:
+    """The summary as sentences to read: one for each failed check, then the notes."""
+    lines = [c.words for c in failed] or [verdict.summary]
+    shown = "".join(f"<li>{escape(line)}</li>" for line in lines[:MAX_LINES])
+    more = f"<li>and {len(lines) - MAX_LINES} more, below</li>" if len(lines) > MAX_LINES else ""
+    notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in verdict.notes)
+    return f"<ul>{shown}{more}</ul>{notes}"
+
+
+def _checks(checks: Sequence[Check]) -> str:
+    return _table(
+        ("", "Check", "What was found", "Why it is asked"),
+        [_check_row(c.passed, c.name, c.words, c.reason) for c in checks],
+    )
+
+
+def _costs(e: Evidence) -> str:
+    if e.cost is None:
+        return "<p>It was not measured.</p>"
+    cost = e.cost
+    named = (
+        [("Candidate", cost.candidate), ("Champion", cost.champion)] if e.champion else [("Candidate", cost.candidate)]
+    )
+    named += [("Acting on nothing", cost.nothing), ("Acting on everything", cost.everything)]
+    interval = (
+        f" Candidate minus champion: {cost.low:+.4f} to {cost.high:+.4f}."
+        if cost.low is not None and cost.high is not None
+        else ""
+    )
+    head = f"<p>Mean cost when one acts from a probability of {cost.threshold:.2f} on.{interval}</p>"
+    return head + _table(("", "Mean cost"), [(n, _show(v, 4)) for n, v in named], numeric_from=1)
 
 
 def _provenance(candidate: CandidateRef, verdict: Verdict, evidence: Evidence) -> str:
@@ -92,7 +145,8 @@ def _provenance(candidate: CandidateRef, verdict: Verdict, evidence: Evidence) -
         f"{verdict.training_set_digest}, champion {verdict.champion_digest or 'none yet'}. "
         f"Holdout: {verdict.holdout_rows:,} rows from {evidence.holdout_start:%Y-%m-%d %H:%M} to "
         f"{evidence.holdout_end:%Y-%m-%d %H:%M} UTC by prediction time. "
-        f"Data time {verdict.data_time:%Y-%m-%d %H:%M} UTC, gate {verdict.mode}, verdict {verdict.id}."
+        f"Data time {verdict.data_time:%Y-%m-%d %H:%M} UTC, gate {verdict.mode}, verdict {verdict.id}. "
+        f"Measured in {sum(evidence.seconds.values()):.0f} s."
     )
 
 
@@ -100,7 +154,8 @@ def _metrics_table(e: Evidence) -> str:
     models: list[tuple[str, Metrics]] = [("Candidate", e.candidate.metrics)]
     if e.champion:
         models.append(("Champion", e.champion.metrics))
-    models += [("Logistic regression", e.linear), ("Prior", e.prior)]
+    rule = f"Rule ({', '.join(e.rule_columns)})" if e.rule_columns else "Rule"
+    models += [("Logistic regression", e.linear), (escape(rule), e.rule), ("Prior", e.prior)]
     rows = [(escape(n), *(_show(m.get(n), 4) for _, m in models)) for n in metrics.REQUIRED]
     interval = (
         f"<p>Gain in ROC AUC, {e.gain.confidence:.0%} interval: {e.gain.low:+.4f} to {e.gain.high:+.4f}.</p>"
@@ -155,6 +210,10 @@ def _roc(labels: Labels, scores: Scores | None) -> Points:
 
 def _calibration(labels: Labels, scores: Scores | None) -> Points:
     return [] if scores is None else [(p, rate) for p, rate, _ in metrics.calibration_bins(labels, scores)]
+
+
+def _percent(value: float | None) -> str:
+    return "&ndash;" if value is None else f"{value:.0%}"
 
 
 def _show(value: float | None, digits: int = 3) -> str:

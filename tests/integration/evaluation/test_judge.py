@@ -99,7 +99,7 @@ def test_the_first_model_passes_and_the_evidence_is_on_file(tiny: UseCase, train
     assert {"verdict.json", "verdict.html"} <= {f.path for f in tracking.client().list_artifacts(candidate.run_id)}
     page = (Path(get_settings().docs_url) / report_path(tiny.name, verdict.id)).read_text()
     assert "Passed" in page
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "channel=app" in page
     assert "src=" not in page
     assert "http" not in page
