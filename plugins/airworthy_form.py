@@ -27,7 +27,7 @@ def experiment_params(case: UseCase) -> dict[str, Param]:
     help_names = "" if names else " One a line; they can be picked from a list once a training set was built."
     return {
         "reason": Param(
-            "", type="string", maxLength=500, title="Why",
+            None, type=["null", "string"], maxLength=500, title="Why",
             description="What you want to find out: shown on the page of everything that was tried.",
         ),
         "algorithm": Param(
