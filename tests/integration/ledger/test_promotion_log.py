@@ -44,7 +44,7 @@ def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(platform_env
     made = [release(n).digest for n in range(8)]
     wins: list[tuple[int, str | None, str]] = []
     stale: Counter[int] = Counter()
-    start = threading.Barrier(8)
+    start = threading.Barrier(8, timeout=30)  # a thread that fails must not leave the others waiting
 
     def work(number: int) -> None:
         rng = random.Random(seed * 100 + number)
