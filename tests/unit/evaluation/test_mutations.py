@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from airworthy.evaluation import compatibility, examine
 from airworthy.evaluation.gate import notes
+from airworthy.evaluation.subject import picked
+from airworthy.training.fitting import flipped
 from gate_mutations import MUTATIONS
 from gate_world import Maker, World
 
@@ -60,3 +63,9 @@ def test_a_mutation_is_refused_for_its_own_reason(name: str, good: World, make: 
 
 def test_there_are_enough_of_them() -> None:
     assert len(MUTATIONS) >= 25
+
+
+def test_a_sample_of_rows_is_not_the_rows_whose_labels_were_flipped() -> None:
+    # Both are drawn by the use case's seed; from one stream they would be the same rows.
+    flips = flipped(np.zeros(10_000, dtype=bool), 0.1, 7)
+    assert flips[picked(10_000, 1000, 7)].mean() == pytest.approx(0.1, abs=0.03)
