@@ -76,7 +76,8 @@ def linear(use_case: UseCase, train: pa.Table, columns: dict[str, str], holdout:
 
     train = train.take(pa.array(picked(train.num_rows, LINEAR_ROWS, use_case.training.seed)))
     labels = labels_of(train)
-    if labels.all() or not labels.any() or not holdout.labels.size:
+    absent = set(columns) - set(holdout.rows.schema.names)
+    if absent or labels.all() or not labels.any() or not holdout.labels.size:
         return dict.fromkeys(metrics.REQUIRED)
     encoder = Encoder.fit(train, columns, style="dense")
     model = LogisticRegression(max_iter=300).fit(encoder.transform(train), labels)
