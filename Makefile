@@ -66,7 +66,16 @@ demo: setup ## Play the whole loop on a year of real flights; the platform stays
 	@$(RUN)/airworthy demo
 
 test: setup ## Run all tests (ARGS="tests/unit -k word" for some)
+ifeq ($(strip $(ARGS)),)
+	@status=0; \
+	 echo "1 of 2: the tests that share no platform, a process for each core (at most 4)"; \
+	 $(RUN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not e2e and not production" || status=1; \
+	 echo "2 of 2: the stories on whole platforms"; \
+	 $(RUN)/python -m pytest -m "e2e or production" || status=1; \
+	 exit $$status
+else
 	$(RUN)/python -m pytest $(ARGS)
+endif
 
 lint: setup ## Check style, formatting, types and import contracts
 	$(RUN)/ruff check
