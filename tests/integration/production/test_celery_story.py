@@ -160,15 +160,27 @@ def test_the_history_is_published_and_a_champion_follows_by_events(
     verdict = promotions.get_verdict(str(promotion.verdict_id))
     assert verdict is not None
     assert verdict.decision == "pass"
-    for family in ("train", "deliver"):
-        assert {r["run_type"] for r in api.runs(f"{orders.name}.{family}", state="success")} == {"asset_triggered"}
+    # The cron of the use case had asked at once, when there was nothing to train on: that run was skipped.
+    runs = [trained(api, orders), *api.runs(f"{orders.name}.deliver", state="success")]
+    assert {run["run_type"] for run in runs} == {"asset_triggered"}
+
+
+def trained(api: AirflowApi, orders: UseCase) -> dict[str, Any]:
+    """The one run of ``.train`` that registered a challenger."""
+    dag = f"{orders.name}.train"
+    (found,) = (
+        run
+        for run in api.runs(dag, state="success")
+        if {"register"} <= {t["task_id"] for t in api.tasks(dag, run["dag_run_id"]) if t["state"] == "success"}
+    )
+    return found
 
 
 def test_tasks_ran_on_celery_and_their_logs_can_be_read(
     champion: promotions.Champion, cluster: Cluster, api: AirflowApi, orders: UseCase
 ) -> None:
     dag = f"{orders.name}.train"
-    run = api.runs(dag, state="success")[-1]["dag_run_id"]
+    run = trained(api, orders)["dag_run_id"]
     tasks = api.tasks(dag, run)
     assert {t["task_id"] for t in tasks} == {"claim", "training_set", "search", "fit", "judge", "register"}
     assert {(t["state"], t["queue"]) for t in tasks} == {("success", "default")}
