@@ -199,7 +199,7 @@ def test_tasks_ran_on_celery_and_their_logs_can_be_read(
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
         )
     assert logs.status_code == 200
-    assert "training set" in logs.text
+    assert ": candidate " in logs.text
     assert "Could not read served logs" not in logs.text
 
 
