@@ -48,7 +48,7 @@ class Year:
         """Fit on some rows as `.train` does, and score others: float64 [ask.sum()]."""
         import pyarrow as pa
 
-        from airworthy.training.fitting import fit_estimator
+        from airworthy.training.building import fit_estimator
 
         learn = self.rows.filter(pa.array(train))
         estimator, encoder, _ = fit_estimator(learn, self.labels[train], self.columns, algorithm, parameters, seed)

@@ -51,7 +51,7 @@ def measure(seed: int = 7) -> dict[str, Any]:
 
     from airworthy.config import get_use_case
     from airworthy.evaluation.metrics import gain_interval, roc_auc
-    from airworthy.training.fitting import fit_estimator
+    from airworthy.training.building import fit_estimator
     from use_cases.flight_delays.history import _data_folder, _read
 
     start = time.monotonic()

@@ -19,7 +19,7 @@ from airworthy.evaluation.records import Evidence
 from airworthy.evaluation.subject import Holdout, Subject, labels_of
 from airworthy.records import Check, TrainingSetRef
 from airworthy.training import model_files
-from airworthy.training.fitting import fit_estimator, flipped
+from airworthy.training.building import fit_estimator, flipped
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SPLIT, END = START + timedelta(days=40), START + timedelta(days=60)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from airworthy.evaluation.metrics import Labels
-from airworthy.training.fitting import fit_estimator, flipped
+from airworthy.training.building import fit_estimator, flipped
 from airworthy.training.model_files import LoadedModel
 
 SAMPLE_STREAM = 1

@@ -34,8 +34,8 @@ def rebuild(order: dict[str, Any], folder: Path) -> dict[str, Any]:
     from airworthy.evaluation.metrics import measure
     from airworthy.lake import tables
     from airworthy.training import model_files, rebuild_training_set
+    from airworthy.training.building import build_model
     from airworthy.training.candidates import fingerprint
-    from airworthy.training.fitting import build_model
     from airworthy.training.training_set import LABEL, chosen_columns, part
 
     use_case, started = get_use_case(order["use_case"]), time.monotonic()

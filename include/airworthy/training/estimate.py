@@ -16,7 +16,7 @@ from airworthy.ledger import attempts, usage
 from airworthy.ledger.commits import newest_commits
 from airworthy.ledger.models import TaskUsage
 from airworthy.records import Record, Window
-from airworthy.training.fitting import fit_estimator
+from airworthy.training.building import fit_estimator
 from airworthy.training.search import SearchResult
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError, ReleaseError
 from airworthy.intervals import DAY
 from airworthy.records import TrainingSetRef
-from airworthy.training.fitting import fit_estimator, limited_threads
+from airworthy.training.building import fit_estimator, limited_threads
 from airworthy.training.labelled_rows import refused
 from airworthy.training.training_set import LABEL, TIME, part
 

@@ -29,7 +29,7 @@ from airworthy.ledger.clock import advance, data_now
 from airworthy.records import Check, Release, Verdict
 from airworthy.registry.store import write_release
 from airworthy.training import model_files
-from airworthy.training.fitting import fit_estimator
+from airworthy.training.building import fit_estimator
 
 NOW = datetime(2024, 3, 11, 13, tzinfo=UTC)
 TESTS = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from airworthy.evaluation.subject import Holdout, labels_of
 from airworthy.features import catalog
 from airworthy.records import Release, TrainingSetRef
 from airworthy.training import build_training_set, model_files, read_training_set
-from airworthy.training.fitting import fit_estimator
+from airworthy.training.building import fit_estimator
 from airworthy.training.training_set import part
 
 

@@ -8,7 +8,7 @@ import pytest
 from airworthy.evaluation import compatibility, examine
 from airworthy.evaluation.gate import notes
 from airworthy.evaluation.subject import picked
-from airworthy.training.fitting import flipped
+from airworthy.training.building import flipped
 from gate_mutations import MUTATIONS
 from gate_world import Maker, World
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airworthy.training.building import fit_estimator
 from airworthy.training.encoder import Encoder
-from airworthy.training.fitting import fit_estimator
 
 COLUMNS = {
     "carrier": "string",

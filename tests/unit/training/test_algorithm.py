@@ -7,7 +7,7 @@ import pytest
 
 from airworthy.errors import ConfigurationError
 from airworthy.training.algorithm import find_algorithm, make_estimator
-from airworthy.training.fitting import fit_estimator, flipped
+from airworthy.training.building import fit_estimator, flipped
 
 from .models import COLUMNS, labels, rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airworthy.training.fitting import fit_estimator
+from airworthy.training.building import fit_estimator
 from airworthy.training.model_files import ModelSchema, golden_features, write_model
 
 from .models import ALGORITHMS, COLUMNS, labels, rows
