@@ -20,3 +20,10 @@ def publish_document(path: str, content: str | bytes) -> str:
 def link(path: str) -> str:
     """The link to a report."""
     return f"{get_settings().reports_url.rstrip('/')}/{path}"
+
+
+def brief(summary: str, shown: int = 3) -> str:
+    """The first few findings of a verdict's summary, and how many more there are."""
+    parts = summary.split("; ")
+    more = f"; and {len(parts) - shown} more findings" if len(parts) > shown else ""
+    return "; ".join(parts[:shown]) + more

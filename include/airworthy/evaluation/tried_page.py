@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from airworthy.config import UseCase, get_settings
-from airworthy.evaluation.documents import link, publish_document
+from airworthy.evaluation.documents import brief, link, publish_document
 from airworthy.ledger import attempts, promotions, usage
 from airworthy.ledger.database import exclusive
 from airworthy.ledger.models import Attempt, TaskUsage
@@ -174,7 +174,7 @@ def _became(found: dict[str, Any], verdict: dict[str, Any], states: dict[str, st
     state = states.get(str(verdict.get("id")))
     words = "passed" if verdict["decision"] == "pass" else "refused"
     note = f" ({found['label_note']})" if found.get("label_note") else ""
-    return f"{words}{f', {state}' if state else ''}{note}: {verdict['summary']}"
+    return f"{words}{f', {state}' if state else ''}{note}: {brief(verdict['summary'])}"
 
 
 def _links(row: Attempt, found: dict[str, Any], verdict: dict[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from airworthy.errors import SupersededError
@@ -74,7 +75,7 @@ def record_commits(resource: str, token: int, refs: Iterable[PartitionRef], inpu
 
 def newest_commits(table: str, first: Interval | None = None, last: Interval | None = None) -> dict[str, Commit]:
     """The commit that counts, by interval key, of a table's intervals from first to last."""
-    query = select(Commit).where(Commit.table_name == table).distinct(Commit.interval)
+    query = select(Commit).where(Commit.table_name == table).ext(distinct_on(Commit.interval))
     if first is not None:
         query = query.where(Commit.interval >= first.key)
     if last is not None:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from airworthy.config import UseCase, get_settings, get_use_case
 from airworthy.errors import ServiceUnavailableError
+from airworthy.evaluation.documents import brief
 from airworthy.intervals import Interval, days
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import advance, data_now
@@ -46,13 +47,6 @@ class Plan:
 def default_plan() -> Plan:
     """January to March as history, April and May live."""
     return Plan(Interval.of("2013-01-01"), Interval.of("2013-03-31"), Interval.of("2013-05-31"))
-
-
-def brief(summary: str, shown: int = 3) -> str:
-    """The first few findings of a verdict's summary, and how many more there are."""
-    parts = summary.split("; ")
-    more = f"; and {len(parts) - shown} more findings" if len(parts) > shown else ""
-    return "; ".join(parts[:shown]) + more
 
 
 class Demo:
