@@ -5,9 +5,7 @@ Runs daily by partition, by native backfill (give 00:00 UTC bounds), or by REST 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
-
-from airflow.sdk import DAG, CronPartitionTimetable, TriggerRule, task
+from airflow.sdk import DAG, TriggerRule, task
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
@@ -18,10 +16,8 @@ def build(case: UseCase) -> DAG:
     """The DAG of one use case."""
     with DAG(
         **wiring.dag_arguments(case, "ingest", level=1, doc=__doc__),
-        # At midnight the day before is built: with another hour a backfill would lose its last day.
-        schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", key_format="%Y-%m-%d", run_offset=-1),
-        end_date=datetime.combine(case.data.live_from or case.data.last, time(), UTC)
-        + timedelta(days=0 if case.data.live_from else 1),
+        schedule=wiring.daily_intervals(),
+        end_date=wiring.last_schedule(case),
         max_active_runs=3,
     ) as dag:
         clean = IngestOperator(task_id="clean", use_case=case.name, outlets=[wiring.clean(case)])

@@ -6,9 +6,7 @@ with a partition key. An interval that was refused at ingest is refused here too
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
-
-from airflow.sdk import DAG, CronPartitionTimetable
+from airflow.sdk import DAG
 
 import airworthy_wiring as wiring
 from airworthy.config import UseCase, use_cases
@@ -19,10 +17,8 @@ def build(case: UseCase) -> DAG:
     """The DAG of one use case."""
     with DAG(
         **wiring.dag_arguments(case, "score", level=1, doc=__doc__),
-        # As .ingest: at midnight the day before.
-        schedule=CronPartitionTimetable("0 0 * * *", timezone="UTC", key_format="%Y-%m-%d", run_offset=-1),
-        end_date=datetime.combine(case.data.live_from or case.data.last, time(), UTC)
-        + timedelta(days=0 if case.data.live_from else 1),
+        schedule=wiring.daily_intervals(),
+        end_date=wiring.last_schedule(case),
         max_active_runs=3,
     ) as dag:
         ScoreOperator(task_id="score", use_case=case.name)

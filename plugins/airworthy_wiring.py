@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, AssetWatcher, CronPartitionTimetable, CronTriggerTimetable
 
 from airworthy.config import UseCase, get_settings
 from airworthy_triggers import LandingWatcher, RequestWatcher
@@ -31,6 +31,18 @@ def dag_arguments(use_case: UseCase, family: str, *, level: int, doc: str | None
         "catchup": False,
         "start_date": datetime.combine(use_case.data.first, time(), UTC),
     }
+
+
+def daily_intervals() -> CronPartitionTimetable:
+    """One run for each interval: by schedule, by native backfill, or with a partition key."""
+    # At midnight the day before is built: with another hour a backfill would lose its last day.
+    return CronPartitionTimetable("0 0 * * *", timezone="UTC", key_format="%Y-%m-%d", run_offset=-1)
+
+
+def last_schedule(use_case: UseCase) -> datetime:
+    """When the schedule of the intervals ends: with the history of a replayed world, else with the last interval."""
+    live = use_case.data.live_from
+    return datetime.combine(live or use_case.data.last, time(), UTC) + timedelta(days=0 if live else 1)
 
 
 def _as_uri(url: str) -> str:
