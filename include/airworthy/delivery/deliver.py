@@ -167,7 +167,7 @@ def _undo(
 
 def _resume(use_case: UseCase, run: str) -> DeliveryOutcome | None:
     """A retry of a run that promoted and died before it said so: see its switch through."""
-    rows = promotions.promotion_log(use_case.name)
+    rows = promotions.changes(use_case.name)
     if not rows or rows[-1].action != "promote" or not rows[-1].why.startswith(_why(run, "")):
         return None
     return _switch(use_case, Champion(rows[-1].to_digest, rows[-1].generation), rows[-1].from_digest, {})

@@ -55,7 +55,7 @@ def candidates(use_case: UseCase) -> list[Candidate]:
 
     A release that the workers could not load (its delivery was undone) is in the promotion log, but never served.
     """
-    rows = promotions.promotion_log(use_case.name)
+    rows = promotions.changes(use_case.name)
     if not rows:
         return []
     good = {r.digest: r for r in promotions.releases(use_case.name) if r.state not in GONE}

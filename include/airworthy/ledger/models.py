@@ -192,7 +192,11 @@ class ReleaseRow(Base):
 
 
 class Promotion(Base):
-    """The promotion log: append-only, one row a generation. It alone says who is champion."""
+    """The promotion log: append-only, one row a generation. It alone says who is champion, and who is on trial beside it.
+
+    ``promote`` and ``rollback`` change the champion. ``shadow`` and ``canary`` leave it and put a challenger beside it
+    with a share of the traffic (0: it answers unseen); every other row ends a trial.
+    """
 
     __tablename__ = "promotion"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -201,6 +205,8 @@ class Promotion(Base):
     action: Mapped[str]
     from_digest: Mapped[str | None]
     to_digest: Mapped[str]
+    challenger_digest: Mapped[str | None]
+    share: Mapped[float] = mapped_column(server_default="0")
     verdict_id: Mapped[str | None]
     who: Mapped[str]
     why: Mapped[str]

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
@@ -16,6 +17,7 @@ from airworthy.ledger.models import Promotion, ReleaseRow, ServingWorker, Verdic
 from airworthy.records import Release, Verdict
 
 REMOVED = "removed"
+CHANGES = ("promote", "rollback")
 HEARTBEAT_LIMIT = timedelta(seconds=10)
 
 
@@ -27,17 +29,45 @@ class Champion:
     generation: int
 
 
-def champion(use_case: str) -> Champion | None:
-    """The champion by the promotion log; None before the first promotion."""
+@dataclass(frozen=True)
+class Traffic:
+    """Who answers which share of the requests, since which generation.
+
+    Attributes:
+        champion: Digest of the champion.
+        generation: Of the promotion log.
+        challenger: Digest of the release on trial; None without one.
+        share: Its share of the requests, in [0, 1); 0 is shadow mode: it answers too, and nobody sees it.
+    """
+
+    champion: str
+    generation: int
+    challenger: str | None = None
+    share: float = 0.0
+
+
+def traffic(use_case: str) -> Traffic | None:
+    """Who answers now by the promotion log; None before the first promotion."""
     with transaction() as session:
         row = session.scalar(
             select(Promotion).where(Promotion.use_case == use_case).order_by(Promotion.generation.desc()).limit(1)
         )
-    return Champion(row.to_digest, row.generation) if row else None
+    return Traffic(row.to_digest, row.generation, row.challenger_digest, row.share) if row else None
+
+
+def champion(use_case: str) -> Champion | None:
+    """The champion by the promotion log; None before the first promotion."""
+    present = traffic(use_case)
+    return Champion(present.champion, present.generation) if present else None
+
+
+def changes(use_case: str) -> list[Promotion]:
+    """Every promotion and rollback, oldest first."""
+    return [row for row in promotion_log(use_case) if row.action in CHANGES]
 
 
 def promotion_log(use_case: str) -> list[Promotion]:
-    """Every promotion and rollback, oldest first."""
+    """Every row, oldest first: promotions and rollbacks, and the steps of trials."""
     with transaction() as session:
         return list(
             session.scalars(select(Promotion).where(Promotion.use_case == use_case).order_by(Promotion.generation))
@@ -173,6 +203,39 @@ def promote(
     except IntegrityError as error:
         raise _stale(use_case, expected, champion(use_case)) from error
     return Champion(to_digest, generation)
+
+
+def try_out(
+    use_case: str, challenger: str | None, *, share: float, expected: Traffic, action: str, who: str, why: str,
+    data_time: datetime,
+) -> Traffic:  # fmt: skip
+    """Put a challenger beside the champion, change its share, or end its trial; append one row to the promotion log.
+
+    Args:
+        use_case: The use case.
+        challenger: The release on trial; None ends the trial.
+        share: Its share of the requests, in [0, 1).
+        expected: What the decision was based on; any row since then makes it stale.
+        action: ``shadow`` (share 0), ``canary`` (above 0), or ``abort`` (no challenger).
+        who, why: For the log.
+        data_time: The data clock.
+
+    Raises:
+        StaleVerdictError: the log went on meanwhile; nothing was changed.
+    """
+    row = Promotion(
+        use_case=use_case, generation=expected.generation + 1, action=action, from_digest=expected.champion,
+        to_digest=expected.champion, challenger_digest=challenger, share=share, verdict_id=None, who=who, why=why,
+        data_time=data_time,
+    )  # fmt: skip
+    try:
+        with transaction() as session:
+            session.add(row)
+    except IntegrityError as error:
+        if not isinstance(error.orig, UniqueViolation):
+            raise
+        raise _stale(use_case, expected.champion, champion(use_case)) from error
+    return Traffic(expected.champion, expected.generation + 1, challenger, share)
 
 
 def _stale(use_case: str, expected: str | None, current: Champion | None) -> StaleVerdictError:

@@ -139,7 +139,7 @@ class Demo:
                 )
                 load.wait_for(self.plan.load_requests)
             self.watcher.settle()
-            log = promotions.promotion_log(self.case.name)
+            log = promotions.changes(self.case.name)
             verdict = promotions.verdicts(self.case.name)[-1]
             step.figures = {
                 "load": load.figures(),
@@ -183,7 +183,7 @@ class Demo:
             for run in runs[-9:]:
                 self.story.say(f"{(run['partition_key'] or '')[:10]}: {run['note']}")
             trainings = [r for r in self.api.runs(f"{self.case.name}.train") if r["state"] == "success" and r["note"]]
-            log = promotions.promotion_log(self.case.name)
+            log = promotions.changes(self.case.name)
             vectors, skewed = skew_found(self.case.name)
             step.figures = {
                 "windows": len(runs),
@@ -214,7 +214,7 @@ class Demo:
     def roll_back(self) -> None:
         """Back to what served before, by the form, while clients keep calling."""
         with self.story.step("Rollback under load") as step:
-            log = promotions.promotion_log(self.case.name)
+            log = promotions.changes(self.case.name)
             if len({row.to_digest for row in log}) < 2:
                 step.outcome = "only one release ever served, so there is nothing to roll back to (the later candidates were refused)"
                 return
@@ -223,7 +223,7 @@ class Demo:
                 start = time.monotonic()
                 run = self.api.trigger(f"{self.case.name}.rollback", {"to": "", "why": "shown by the demo"})
                 self.api.wait(f"{self.case.name}.rollback", run, timeout_s=120)
-                generation = promotions.promotion_log(self.case.name)[-1].generation
+                generation = promotions.changes(self.case.name)[-1].generation
                 load.wait_for(max(self.plan.load_requests, load.answered + 100))
                 ended = self.api.run(f"{self.case.name}.rollback", run)
             seconds = round(load.generations.get(generation, float("nan")) - start, 1)
@@ -244,7 +244,7 @@ class Demo:
     def summary(self) -> None:
         """What was trained, gated, promoted or refused, and where to look."""
         rows = []
-        promoted = {row.verdict_id: row for row in promotions.promotion_log(self.case.name)}
+        promoted = {row.verdict_id: row for row in promotions.changes(self.case.name)}
         for verdict in promotions.verdicts(self.case.name):
             causes = ", ".join(
                 sorted({str(c.get("cause", "")) for c in verdict.causes.values() if isinstance(c, dict)})

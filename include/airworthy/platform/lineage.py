@@ -255,7 +255,7 @@ def _training_set_down(case: UseCase, digest: str) -> Node:
 def _release_down(case: UseCase, digest: str) -> Node:
     with transaction() as session:
         row = session.get(ReleaseRow, digest)
-    served = [r for r in promotions.promotion_log(case.name) if r.to_digest == digest]
+    served = [r for r in promotions.changes(case.name) if r.to_digest == digest]
     children = [
         Node(kind="promotion", name=f"generation {r.generation}", words=f"{r.action} by {r.who} at {r.at:%Y-%m-%d %H:%M}: {r.why[:200]}")
         for r in served

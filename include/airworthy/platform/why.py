@@ -101,7 +101,7 @@ def _shown(value: Any) -> str:
 
 
 def _standing(case: UseCase, row: ReleaseRow) -> list[tuple[str, str]]:
-    log = promotions.promotion_log(case.name)
+    log = promotions.changes(case.name)
     served = [r for r in log if r.to_digest == row.digest]
     parts = [("state", f"{row.state}{f': {row.reason}' if row.reason else ''}")]
     parts += [("who let it serve", _promotion(r)) for r in served[-3:]]

@@ -16,7 +16,7 @@ ALIASES = ("champion", "previous", "challenger")
 
 def wanted(use_case: UseCase) -> dict[str, int]:
     """What the aliases must be by the ledger, alias to version."""
-    log = promotions.promotion_log(use_case.name)
+    log = promotions.changes(use_case.name)
     digests: dict[str, str | None] = {}
     if log:
         digests = {"champion": log[-1].to_digest, "previous": log[-1].from_digest}

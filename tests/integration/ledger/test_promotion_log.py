@@ -120,3 +120,54 @@ def test_a_row_written_by_hand_must_follow_the_log(platform_env: Settings) -> No
     with transaction() as session:
         session.execute(text(INSERT.format(generation=2, origin=f"'{first}'")))
     assert len(promotions.promotion_log(CASE)) == 2
+
+
+def try_out(digest: str | None, share: float, expected: promotions.Traffic | None) -> promotions.Traffic:
+    assert expected is not None
+    action = ("canary" if share else "shadow") if digest else "abort"
+    return promotions.try_out(
+        CASE, digest, share=share, expected=expected, action=action, who="test", why="test", data_time=TIME
+    )
+
+
+def test_a_trial_leaves_the_champion_and_ends_with_the_next_promotion(platform_env: Settings) -> None:
+    first, second = (release(n).digest for n in range(2))
+    promote(first, None)
+
+    shadow = try_out(second, 0.0, promotions.traffic(CASE))
+    canary = try_out(second, 0.25, shadow)
+
+    assert promotions.traffic(CASE) == canary == promotions.Traffic(first, 3, second, 0.25)
+    assert promotions.champion(CASE) == promotions.Champion(first, 3)
+    promote(second, first)
+    assert promotions.traffic(CASE) == promotions.Traffic(second, 4)
+    assert [row.action for row in promotions.changes(CASE)] == ["promote", "promote"]
+    assert [row.action for row in promotions.promotion_log(CASE)] == ["promote", "shadow", "canary", "promote"]
+
+
+def test_a_step_of_a_trial_that_was_decided_on_an_older_row_is_stale(platform_env: Settings) -> None:
+    first, second = (release(n).digest for n in range(2))
+    promote(first, None)
+    seen = promotions.traffic(CASE)
+    ended = try_out(None, 0.0, try_out(second, 0.0, seen))
+
+    for share in (0.0, 0.5):
+        with pytest.raises(StaleVerdictError):
+            try_out(second, share, seen)
+
+    assert promotions.traffic(CASE) == ended == promotions.Traffic(first, 3)
+
+
+@pytest.mark.parametrize(("action", "share"), [("canary", 0.0), ("canary", 1.0), ("shadow", 0.1), ("promote", 0.0)])
+def test_a_trial_that_makes_no_sense_is_refused_by_the_database(
+    platform_env: Settings, action: str, share: float
+) -> None:
+    first, second = (release(n).digest for n in range(2))
+    promote(first, None)
+    seen = promotions.traffic(CASE)
+    assert seen is not None
+    with pytest.raises(DBAPIError, match="ck_promotion_trial"):
+        promotions.try_out(
+            CASE, second, share=share, expected=seen, action=action, who="test", why="test", data_time=TIME
+        )
+    assert promotions.traffic(CASE) == seen
