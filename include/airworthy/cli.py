@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import data, decisions, features, lineage, platform, quarantine, recovery, runs, stages
+from airworthy.commands import actions, data, decisions, features, lineage, platform, quarantine, recovery, runs, stages
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 platform.add(app)
 decisions.add(app)
+actions.add(app)
 lineage.add(app)
 quarantine.add(app)
 data.add(app)

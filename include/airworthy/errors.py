@@ -52,6 +52,10 @@ class StaleVerdictError(AirworthyError):
     """Raised when the champion is no longer the one that the verdict was measured against."""
 
 
+class PausedError(AirworthyError):
+    """Raised when the kill switch is pulled: promotions, shadow and canary wait; rollback and abort go on."""
+
+
 class NoChampionError(AirworthyError):
     """Raised when something needs a champion and none serves yet."""
 

@@ -82,7 +82,19 @@ def use_case(name: str) -> UseCase:
 
 def run_name() -> str:
     """Who does this, for claims and logs: ``cli/<user>``."""
+    return f"cli/{_user()}"
+
+
+def actor() -> str:
+    """The person behind this command, for the log of what people did: the system's user, and ``AIRWORTHY_WHO`` if given."""
+    from airworthy.config import Settings, get_settings
+
+    name = get_settings().who
+    return _user() if name == Settings.model_fields["who"].default else f"{_user()} ({name})"
+
+
+def _user() -> str:
     try:
-        return f"cli/{getpass.getuser()}"
+        return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
-        return "cli/unknown"
+        return "unknown"

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOCKS = {
     "migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7, "search": 8,
+    "switch": 9,
 }  # fmt: skip
 
 

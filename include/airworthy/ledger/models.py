@@ -346,3 +346,28 @@ class OverdueInterval(Base):
     data_time: Mapped[datetime]
     arrived: Mapped[datetime | None]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class PromotionPause(Base):
+    """The kill switch: while a use case has a row here (``*`` stands for all of them), nothing new reaches its clients."""
+
+    __tablename__ = "promotion_pause"
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    who: Mapped[str]
+    why: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class HumanAction(Base):
+    """What a person did: written before it begins, with an empty outcome that is filled in once."""
+
+    __tablename__ = "human_action"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    who: Mapped[str]
+    via: Mapped[str]
+    action: Mapped[str]
+    use_case: Mapped[str]
+    subject: Mapped[str] = mapped_column(server_default="")
+    why: Mapped[str] = mapped_column(server_default="")
+    outcome: Mapped[str] = mapped_column(server_default="")

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from airworthy.errors import ReleaseError, StaleVerdictError
+from airworthy.ledger import switches
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, ServingWorker, VerdictRow
@@ -167,6 +168,7 @@ def promote(
 
     Raises:
         StaleVerdictError: another release became champion meanwhile; nothing was changed.
+        PausedError: promotions are paused; nothing was changed. A rollback is never refused for that.
         ReleaseError: retention removed its files; nothing was changed.
     """
     current = champion(use_case)
@@ -175,6 +177,7 @@ def promote(
     generation = current.generation + 1 if current else 1
     try:
         with transaction() as session:
+            switches.refuse_while_paused(session, use_case, action)
             # The unique (use_case, generation) makes this the compare-and-set: of two writers one inserts.
             session.add(
                 Promotion(
@@ -222,6 +225,7 @@ def try_out(
 
     Raises:
         StaleVerdictError: the log went on meanwhile; nothing was changed.
+        PausedError: promotions are paused; nothing was changed. An abort is never refused for that.
     """
     row = Promotion(
         use_case=use_case, generation=expected.generation + 1, action=action, from_digest=expected.champion,
@@ -230,6 +234,7 @@ def try_out(
     )  # fmt: skip
     try:
         with transaction() as session:
+            switches.refuse_while_paused(session, use_case, action)
             session.add(row)
     except IntegrityError as error:
         if not isinstance(error.orig, UniqueViolation):
