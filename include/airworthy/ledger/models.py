@@ -371,3 +371,36 @@ class HumanAction(Base):
     subject: Mapped[str] = mapped_column(server_default="")
     why: Mapped[str] = mapped_column(server_default="")
     outcome: Mapped[str] = mapped_column(server_default="")
+
+
+class ServingTally(Base):
+    """What one process of the prediction service counted for one role under one generation of the promotion log."""
+
+    __tablename__ = "serving_tally"
+    instance: Mapped[str] = mapped_column(primary_key=True)
+    pid: Mapped[int] = mapped_column(Integer, primary_key=True)
+    process: Mapped[str] = mapped_column(primary_key=True)
+    use_case: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    role: Mapped[str] = mapped_column(primary_key=True)
+    requests: Mapped[int]
+    errors: Mapped[int]
+    model_ms: Mapped[list[int]] = mapped_column(JSONB)
+    reported_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (Index("ix_serving_tally_generation", "use_case", "generation"),)
+
+
+class Feedback(Base):
+    """What a client said about a prediction. The same words about the same prediction are kept once."""
+
+    __tablename__ = "feedback"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    prediction_id: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[str]
+    label: Mapped[bool | None]
+    comment: Mapped[str] = mapped_column(server_default="")
+    digest: Mapped[str]
+    data_time: Mapped[datetime]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (UniqueConstraint("use_case", "prediction_id", "digest", name="uq_feedback_content"),)
