@@ -32,9 +32,21 @@ with DAG(
         return report(outcome, outcome.reason)
 
     @task
+    def drills() -> object:
+        """A dead man's switch: rollback and restore were rehearsed lately, and it went well."""
+        from airworthy.platform.drills import check_drills
+        from airworthy_tasks import note, outcomes
+
+        with outcomes():
+            words = check_drills()
+        note(words)
+        return words
+
+    @task
     def reconcile(name: str) -> object:
-        """Aliases follow the promotion log; features catch up."""
+        """Aliases and the form of rollbacks follow the promotion log; features catch up."""
         from airworthy.config import get_use_case
+        from airworthy.delivery import offer
         from airworthy.features import catch_up
         from airworthy.registry import reconcile_aliases
         from airworthy_tasks import outcomes, report, run_name
@@ -42,6 +54,7 @@ with DAG(
         use_case = get_use_case(name)
         with outcomes():
             reconcile_aliases(use_case)
+            offer(use_case)
             outcome = catch_up(use_case, run=run_name())
         return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
 
@@ -72,4 +85,5 @@ with DAG(
 
     names = sorted(use_cases())
     overdue.expand(name=names)
+    drills()
     reconcile.expand(name=names) >> tidy() >> backup()

@@ -1,12 +1,13 @@
-"""The form of ``.experiment``: fields with ranges, choices and help. What is typed there is checked again by the stage."""
+"""Forms: fields with ranges, choices and help. What is typed there is checked again by the stage."""
 
 from __future__ import annotations
 
+import json
 import logging
 
 from airflow.sdk import Param
 
-from airworthy.config import UseCase
+from airworthy.config import UseCase, get_settings
 from airworthy.config.training_spec import SINGLE_ALGORITHMS
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,18 @@ DAYS = (
     "Only days before the holdout are trained on: the newest {holdout} days with labels are everyone's holdout, whatever "
     "is chosen here."
 )
+
+
+def rollback_choices(case: UseCase) -> list[str]:
+    """What the form of ``.rollback`` offers, from a file that each switch writes; nothing when there is none."""
+    path = get_settings().forms / f"{case.name}.rollback.json"
+    try:
+        return [str(one) for one in json.loads(path.read_text())]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        log.warning("%s cannot be read: the form of %s.rollback offers nothing", path, case.name)
+        return []
 
 
 def experiment_params(case: UseCase) -> dict[str, Param]:

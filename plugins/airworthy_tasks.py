@@ -15,6 +15,7 @@ from airworthy.errors import AirworthyError, ServiceUnavailableError, StaleVerdi
 
 if TYPE_CHECKING:
     from airworthy.intervals import Interval
+    from airworthy.ledger.audit import Acting
     from airworthy.records import Record
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ LINKS = {
     "Drift report": "link_drift",
     "Blast radius": "link_blast_radius",
     "Skew report": "link_skew",
+    "Rollback drill": "link_rollback_drill",
     "Prediction API": "link_api",
 }
 
@@ -39,10 +41,50 @@ LINKS = {
 def outcomes() -> Iterator[None]:
     """Run a stage: superseded work is skipped, what a retry cannot mend fails at once, the rest is retried.
 
-    What the stage used is written to the ledger, however it ended.
+    What the stage used is written to the ledger, however it ended; and, of a run that a person started, who it was.
     """
     with _measured(), _translated():
+        _started_by_hand()
         yield
+
+
+@contextmanager
+def action(name: str, use_case: str, subject: str, why: str) -> Iterator[Acting]:
+    """As ``outcomes``, for a form that does something in a person's name: what and why, and what came of it, is kept.
+
+    Args:
+        name: What is done, such as ``rollback``.
+        use_case: The use case; empty for all of them.
+        subject: What it is done to.
+        why: The reason that was given.
+    """
+    from airworthy.ledger.audit import acting
+
+    with _measured(), _translated(), acting(actor(), name, use_case, subject, why, "airflow", run=run_name()) as act:
+        yield act
+
+
+def actor() -> str:
+    """Who started this run; the run's name when no person did."""
+    return get_current_context()["dag_run"].triggering_user_name or run_name()
+
+
+def _started_by_hand() -> None:
+    """Keep once that a person started this run, whichever task of it comes first."""
+    context = get_current_context()
+    run = context["dag_run"]
+    if run.run_type not in ("manual", "backfill") or not run.triggering_user_name:
+        return
+    from airworthy.ledger.audit import record_action
+
+    use_case, _, family = run.dag_id.rpartition(".")
+    form = context["params"]
+    why = str(form.get("why") or form.get("reason") or "")
+    record_action(
+        run.triggering_user_name, family if run.run_type == "manual" else f"backfill {family}",
+        "" if use_case == "platform" else use_case, run.partition_key or run.run_id, why, "airflow", "started",
+        run=run_name(),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = {"ingest", "arrivals", "train", "experiment", "deliver", "monitor", "rollback", "blast_radius", "score"}
+FAMILIES = {
+    "ingest", "arrivals", "train", "experiment", "deliver", "monitor", "rollback", "rollback_drill", "blast_radius", "score",
+    "quarantine",
+}  # fmt: skip
 HEAVY = {
     "pandas",
     "sklearn",
@@ -38,6 +41,8 @@ def test_every_file_parses(bag):
     assert {d.removeprefix("flight_delays.") for d in bag.dag_ids} == FAMILIES | {
         "platform.housekeeping",
         "platform.drill",
+        "platform.pause",
+        "platform.resume",
     }
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, Why, run_name, say, show_record, show_table, use_case
+from airworthy.commands.output import UseCaseName, Why, actor, by_hand, say, show_record, show_table, use_case
 
 SHORT = 12
 
@@ -70,4 +70,8 @@ def rollback(
     """Go back to a release that served before; returns when every worker answers with it."""
     from airworthy.delivery import rollback as back
 
-    show_record(back(use_case(name), to=to or None, who=run_name(), why=why))
+    case = use_case(name)
+    with by_hand("rollback", case.name, to or "the one before", why) as act:
+        outcome = back(case, to=to or None, who=actor(), why=why)
+        act.outcome = f"{outcome.from_digest[:SHORT]} to {outcome.to_digest[:SHORT]}, generation {outcome.generation}"
+    show_record(outcome)

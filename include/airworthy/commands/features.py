@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, run_name, say, show_record, show_table, use_case
+from airworthy.commands.output import UseCaseName, by_hand, run_name, say, show_record, show_table, use_case
 from airworthy.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -93,7 +93,11 @@ def features_build(name: UseCaseName) -> None:
     """Build every feature interval that is behind its inputs, and publish the newest values online."""
     from airworthy.features import catch_up
 
-    show_record(catch_up(use_case(name), run=run_name()))
+    case = use_case(name)
+    with by_hand("build features", case.name) as act:
+        outcome = catch_up(case, run=run_name())
+        act.outcome = outcome.reason
+    show_record(outcome)
 
 
 def _typed(columns: dict[str, str]) -> str:

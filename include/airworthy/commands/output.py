@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from airworthy.errors import AirworthyError, ServiceUnavailableError
 
 if TYPE_CHECKING:
     from airworthy.config import UseCase
+    from airworthy.ledger.audit import Acting
     from airworthy.records import Record
 
 UseCaseName = Annotated[str, typer.Argument(metavar="USE_CASE", help="Name of the use case, such as flight_delays.")]
@@ -91,6 +93,15 @@ def actor() -> str:
 
     name = get_settings().who
     return _user() if name == Settings.model_fields["who"].default else f"{_user()} ({name})"
+
+
+@contextmanager
+def by_hand(action: str, use_case: str = "", subject: str = "", why: str = "") -> Iterator[Acting]:
+    """What happens within is an action of this person: a row of the ledger, with what came of it (``airworthy audit``)."""
+    from airworthy.ledger.audit import acting
+
+    with acting(actor(), action, use_case, subject, why, "shell") as act:
+        yield act
 
 
 def _user() -> str:

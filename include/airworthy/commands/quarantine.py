@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, run_name, say, show_json, show_record, show_table, use_case
+from airworthy.commands.output import (
+    UseCaseName,
+    actor,
+    by_hand,
+    run_name,
+    say,
+    show_json,
+    show_record,
+    show_table,
+    use_case,
+)
 
 Day = Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")]
 Source = Annotated[str, typer.Option("--source", help="Only this source.")]
@@ -59,11 +69,13 @@ def release(
     from airworthy.ingest import release as release_stage
     from airworthy.intervals import Interval
 
-    case, who = use_case(name), run_name()
-    outcome = release_stage(case, Interval.of(day), who=who, why=why)
+    case = use_case(name)
+    with by_hand("release quarantine", case.name, day, why) as act:
+        outcome = release_stage(case, Interval.of(day), who=actor(), why=why)
+        act.outcome = outcome.status
     show_record(outcome)
     if outcome.status == "released":
-        say(catch_up(case, run=who).reason)
+        say(catch_up(case, run=run_name()).reason)
 
 
 def _source(name: str, source: str) -> str | None:

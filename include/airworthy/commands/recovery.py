@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, run_name, say, show_record, show_table, use_case
+from airworthy.commands.output import UseCaseName, actor, by_hand, say, show_record, show_table, use_case
 
 
 def add(app: typer.Typer) -> None:
@@ -32,7 +32,9 @@ def backup(
         ]
         show_table("Backups", ("where", "recovery point (UTC)", "files", "MB"), rows)
         return
-    url, made = backups.backup(to, with_airflow=with_airflow, keep=keep, say=say)
+    with by_hand("backup", subject=to) as act:
+        url, made = backups.backup(to, with_airflow=with_airflow, keep=keep, say=say)
+        act.outcome = url
     say(f"backup {url} in {made.seconds:.1f} s; recovery point {made.at:%Y-%m-%d %H:%M:%S} UTC")
 
 
@@ -43,7 +45,7 @@ def restore(
     """Put a backup back and compare it: into an empty platform that is down, or into a scratch place."""
     from airworthy.platform.restoring import restore as put_back
 
-    show_record(put_back(url, into=into, say=say))
+    show_record(put_back(url, into=into, who=actor(), say=say))
 
 
 def drill(
@@ -52,7 +54,8 @@ def drill(
     """Restore into a scratch place, compare, remove it, and note in the ledger how long it took."""
     from airworthy.platform.restoring import drill as try_it
 
-    show_record(try_it(url, say=say))
+    with by_hand("restore drill", subject=url):
+        show_record(try_it(url, say=say))
 
 
 def tidy(
@@ -69,7 +72,10 @@ def tidy(
         for case in use_cases().values():
             show_record(plan(case))
         return
-    show_record(tidy_up())
+    with by_hand("tidy") as act:
+        outcome = tidy_up()
+        act.outcome = f"{sum(outcome.removed.values())} files of old versions, {len(outcome.releases)} releases removed"
+    show_record(outcome)
 
 
 def forget(
@@ -83,4 +89,10 @@ def forget(
     column, given, value = key.partition("=")
     if not (column and given and value):
         raise ConfigurationError("the key is not COLUMN=VALUE", next_step="give it as in customer=c07")
-    show_record(remove(use_case(name), column, value, who=run_name()))
+    case = use_case(name)
+    # Never the key itself, and no word that may be one by mistake.
+    known = any(column in source.columns for source in case.sources.values())
+    with by_hand("forget", case.name, f"a key of {column}" if known else "a key") as act:
+        outcome = remove(case, column, value, who=actor())
+        act.outcome = f"{sum(outcome.rows.values())} rows removed"
+    show_record(outcome)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, Why, run_name, say, show_record, use_case
+from airworthy.commands.output import UseCaseName, Why, by_hand, run_name, say, show_record, use_case
+
+if TYPE_CHECKING:
+    from airworthy.config import UseCase
 
 Day = Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")]
 
@@ -23,7 +26,11 @@ def ingest(name: UseCaseName, day: Day) -> None:
     from airworthy.ingest import ingest_interval
     from airworthy.intervals import Interval
 
-    show_record(ingest_interval(use_case(name), Interval.of(day), run=run_name()))
+    case = use_case(name)
+    with by_hand("ingest", case.name, day) as act:
+        outcome = ingest_interval(case, Interval.of(day), run=run_name())
+        act.outcome = outcome.status
+    show_record(outcome)
 
 
 def score(name: UseCaseName, day: Day) -> None:
@@ -31,7 +38,11 @@ def score(name: UseCaseName, day: Day) -> None:
     from airworthy.intervals import Interval
     from airworthy.serving.batch import score as score_stage
 
-    show_record(score_stage(use_case(name), Interval.of(day), run=run_name()))
+    case = use_case(name)
+    with by_hand("score", case.name, day) as act:
+        outcome = score_stage(case, Interval.of(day), run=run_name())
+        act.outcome = outcome.reason
+    show_record(outcome)
 
 
 def train(
@@ -46,12 +57,17 @@ def train(
     What is searched, with which seed and budget, is in use_case.yaml alone. After a kill run it again: on the same
     training set it goes on where it stopped, and comes to the same model.
     """
+    case, run = use_case(name), run_name()
+    with by_hand("train", case.name, "candidate only" if candidate_only else "", why) as act:
+        act.outcome = _train(case, run, why, candidate_only)
+
+
+def _train(case: UseCase, run: str, why: str, candidate_only: bool) -> str:
     from airworthy.evaluation import judge
     from airworthy.registry import register
     from airworthy.training import build_training_set, fit
     from airworthy.training.search import search
 
-    case, run = use_case(name), run_name()
     training_set = build_training_set(case, run=run)
     say(f"training set {training_set.digest[:12]}: {training_set.train_rows} rows, holdout {training_set.holdout_rows}")
     say(f"{len(training_set.checks)} checks of the set passed")
@@ -65,13 +81,18 @@ def train(
     say(f"{verdict.decision}: {verdict.summary}")
     if verdict.decision == "pass" and not candidate_only:
         show_record(register(case, candidate, verdict))
+    return f"{verdict.decision}: {verdict.summary}"
 
 
 def deliver(name: UseCaseName) -> None:
     """Try the newest challenger in staging and make it champion."""
     from airworthy.delivery import deliver as deliver_stage
 
-    show_record(deliver_stage(use_case(name), run=run_name()))
+    case = use_case(name)
+    with by_hand("deliver", case.name) as act:
+        outcome = deliver_stage(case, run=run_name())
+        act.outcome = f"{outcome.status}: {outcome.reason}"
+    show_record(outcome)
 
 
 def skew(
@@ -95,7 +116,9 @@ def monitor(
     from airworthy.intervals import Interval
     from airworthy.monitoring import monitor as monitor_stage
 
-    show_record(monitor_stage(use_case(name), Interval.of(last_day), days, run=run_name()))
+    case = use_case(name)
+    with by_hand("monitor", case.name, f"{days} days until {last_day}"):
+        show_record(monitor_stage(case, Interval.of(last_day), days, run=run_name()))
 
 
 def blast_radius(

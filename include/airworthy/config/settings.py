@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         airflow_url: Airflow's UI and REST API.
         clock: ``wall``, or ``replay``: data time then comes from the ledger.
         spool: Folder of the prediction service's append-only log (local disk).
+        forms: Folder of what Airflow's forms offer; workers write it and the DAG processor reads it.
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     reports_url: str = "http://127.0.0.1:8501"
     clock: Literal["wall", "replay"] = "replay"
     spool: Path = Path()
+    forms: Path = Path()
     forget_key: SecretStr | None = None
     lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)
@@ -93,7 +95,7 @@ class Settings(BaseSettings):
     cost_per_gb_hour: float = Field(default=0.005, ge=0, allow_inf_nan=False)
     cost_per_gb_written: float = Field(default=0.001, ge=0, allow_inf_nan=False)
 
-    @field_validator("var", "spool", "expectations", "lock_file", mode="after")
+    @field_validator("var", "spool", "forms", "expectations", "lock_file", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         return path if path == Path() else path.absolute()
@@ -118,6 +120,8 @@ class Settings(BaseSettings):
                 object.__setattr__(self, name, value)
         if self.spool == Path():
             object.__setattr__(self, "spool", self.var / "spool")
+        if self.forms == Path():
+            object.__setattr__(self, "forms", self.var / "forms")
 
     @property
     def socket_dir(self) -> Path:

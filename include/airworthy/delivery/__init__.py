@@ -1,6 +1,17 @@
 """From a challenger to the champion that answers, and back: staging check, promotion, switch, rollback."""
 
+from airworthy.delivery.choices import offer
 from airworthy.delivery.deliver import deliver
+from airworthy.delivery.rehearsal import overdue_rehearsal, rehearse_rollback
 from airworthy.delivery.rollback import Candidate, RollbackOutcome, candidates, rollback
 
-__all__ = ["Candidate", "RollbackOutcome", "candidates", "deliver", "rollback"]
+__all__ = [
+    "Candidate",
+    "RollbackOutcome",
+    "candidates",
+    "deliver",
+    "offer",
+    "overdue_rehearsal",
+    "rehearse_rollback",
+    "rollback",
+]

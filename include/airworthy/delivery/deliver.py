@@ -73,10 +73,13 @@ def wait_for_workers(use_case: UseCase, generation: int) -> tuple[list[ServingWo
 
 
 def reconcile_aliases(use_case: UseCase) -> str:
-    """Bring MLflow's aliases in line with the promotion log; returns what went wrong, in words, or nothing.
+    """Bring MLflow's aliases and the form of ``.rollback`` in line with the promotion log; returns what went wrong, in words.
 
     The log alone says who is champion: a tracking server that is away must not undo a switch.
     """
+    from airworthy.delivery.choices import offer
+
+    offer(use_case)
     try:
         registry.reconcile_aliases(use_case)
     except Exception as error:

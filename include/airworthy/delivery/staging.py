@@ -53,18 +53,19 @@ def check(use_case: UseCase, digest: str) -> dict[str, float]:
         raise _refused("it was trained on other feature definitions than the ones that are deployed")
     with (
         tempfile.TemporaryDirectory(prefix="airworthy-staging-") as scratch,
-        _service(use_case, digest, Path(scratch)) as url,
+        service(use_case, digest, Path(scratch)) as url,
     ):
-        with httpx.Client(base_url=url, headers=_headers(settings), timeout=load.TIMEOUT_S, trust_env=False) as client:
+        with httpx.Client(base_url=url, headers=headers(settings), timeout=load.TIMEOUT_S, trust_env=False) as client:
             _contract(use_case, digest, client)
-        measured = load.run(url, example(use_case), settings.delivery_load_requests, headers=_headers(settings))
+        measured = load.run(url, example(use_case), settings.delivery_load_requests, headers=headers(settings))
         _bounds(use_case, measured)
         _same_answers(use_case, model, measured, Path(scratch) / "spool")
     return measured.figures()
 
 
 @contextmanager
-def _service(use_case: UseCase, digest: str, scratch: Path) -> Iterator[str]:
+def service(use_case: UseCase, digest: str, scratch: Path) -> Iterator[str]:
+    """A release served by a clean process of its own, apart from the ledger; yields its URL once it is ready."""
     port = _free_port()
     url = f"http://127.0.0.1:{port}"
     log = scratch / "service.log"
@@ -179,7 +180,8 @@ def _same_answers(use_case: UseCase, model: LoadedModel, measured: load.Load, ro
         raise _refused(f"served probabilities differ from the model's own by up to {worst:.3g}")
 
 
-def _headers(settings: Settings) -> dict[str, str]:
+def headers(settings: Settings) -> dict[str, str]:
+    """What a request to the service needs."""
     key = settings.service_api_key.get_secret_value() if settings.service_api_key else ""
     return {"X-API-Key": key} if key else {}
 

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from airworthy.errors import AirworthyError
+from airworthy.errors import AirworthyError, SupersededError
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import HumanAction
 
@@ -32,9 +33,9 @@ class Acting:
 
 def record_action(
     who: str, action: str, use_case: str, subject: str, why: str, via: Via, outcome: str = "done", *,
-    session: Session | None = None,
-) -> int:  # fmt: skip
-    """Write down what a person did; returns the row's id.
+    run: str | None = None, session: Session | None = None,
+) -> int | None:  # fmt: skip
+    """Write down what a person did.
 
     Args:
         who: The person: the Airflow user, or the user of the operating system.
@@ -44,29 +45,40 @@ def record_action(
         why: The reason that was given.
         via: ``shell`` or ``airflow``.
         outcome: What came of it.
+        run: The Airflow run that a person started, if that is what was done: it is written down once.
         session: Write it in this transaction, so that it is kept exactly when the action is.
+
+    Returns:
+        The row's id; None when this run is written down already.
     """
-    row = HumanAction(
-        who=who, via=via, action=action, use_case=use_case, subject=subject[:LONGEST], why=why[:LONGEST],
-        outcome=outcome[:LONGEST],
-    )  # fmt: skip
+    values = {
+        "who": who, "via": via, "action": action, "use_case": use_case, "subject": subject[:LONGEST],
+        "why": why[:LONGEST], "outcome": outcome[:LONGEST], "run": run,
+    }  # fmt: skip
+    statement = insert(HumanAction).values(values).on_conflict_do_nothing().returning(HumanAction.id)
     if session is not None:
-        session.add(row)
-        session.flush()
-        return row.id
+        return session.scalar(statement)
     with transaction() as own:
-        own.add(row)
-        own.flush()
-        return row.id
+        return own.scalar(statement)
 
 
 @contextmanager
-def acting(who: str, action: str, use_case: str, subject: str, why: str, via: Via) -> Iterator[Acting]:
+def acting(
+    who: str, action: str, use_case: str, subject: str, why: str, via: Via, *, run: str | None = None
+) -> Iterator[Acting]:
     """Write down an action before it begins, and what came of it when it ends: a killed one stays without an outcome.
 
     An error that the platform raises on purpose becomes the outcome in its own words; of any other only the kind is kept.
+
+    Raises:
+        SupersededError: this run did it already; cleared, it would do it again in the name of who asked then.
     """
-    number, act = record_action(who, action, use_case, subject, why, via, outcome=""), Acting()
+    number, act = record_action(who, action, use_case, subject, why, via, outcome="", run=run), Acting()
+    if number is None:
+        raise SupersededError(
+            f"{run} was begun before, and an action is not repeated in somebody's name",
+            next_step="look at what came of it (`airworthy audit`), and fill in the form again if need be",
+        )
     try:
         yield act
     except BaseException as error:

@@ -371,6 +371,7 @@ class HumanAction(Base):
     subject: Mapped[str] = mapped_column(server_default="")
     why: Mapped[str] = mapped_column(server_default="")
     outcome: Mapped[str] = mapped_column(server_default="")
+    run: Mapped[str | None] = mapped_column(unique=True)
 
 
 class ServingTally(Base):
@@ -404,3 +405,16 @@ class Feedback(Base):
     data_time: Mapped[datetime]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     __table_args__ = (UniqueConstraint("use_case", "prediction_id", "digest", name="uq_feedback_content"),)
+
+
+class RollbackDrill(Base):
+    """A rehearsal of the way back: each release that a rollback may go to was loaded in a service of its own and answered."""
+
+    __tablename__ = "rollback_drill"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    candidates: Mapped[dict[str, Any]]
+    seconds: Mapped[float]
+    passed: Mapped[bool]
+    words: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

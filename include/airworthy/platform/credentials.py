@@ -12,8 +12,8 @@ from airworthy.config import Settings
 from airworthy.errors import ConfigurationError
 from airworthy.platform.layout import Layout
 
-# Name and role. Airflow's simple auth manager knows viewer < user < op < admin.
-USERS = {"admin": "admin", "op": "op", "viewer": "viewer"}
+# Name and role: viewer < operator < approver < admin, see airflow/airworthy_auth.py and docs/reference/access.md.
+USERS = {"admin": "admin", "approver": "approver", "operator": "operator", "viewer": "viewer"}
 
 
 def _kept(path: Path, content: str) -> str:
@@ -35,7 +35,19 @@ def ensure(settings: Settings) -> None:
     _kept(layout.secrets / "jwt_secret", secrets.token_urlsafe(64))
     _kept(layout.secrets / "api_secret_key", secrets.token_urlsafe(32))
     _kept(layout.secrets / "fernet_key", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
-    _kept(layout.passwords, json.dumps({user: secrets.token_urlsafe(12) for user in USERS}) + "\n")
+    _kept(layout.passwords, "{}\n")
+    # A user without a password is not left to Airflow, which would print the one that it makes.
+    known = passwords(settings)
+    lacking = {user: secrets.token_urlsafe(12) for user in USERS if user not in known}
+    if lacking:
+        _replace(layout.passwords, json.dumps(known | lacking) + "\n")
+
+
+def _replace(path: Path, content: str) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    _kept(new, content)
+    new.replace(path)
 
 
 def _read(path: Path) -> str:

@@ -13,8 +13,9 @@ from sqlalchemy import select
 from airworthy.config import UseCase, get_settings
 from airworthy.lake import tables
 from airworthy.lake.landing import filesystem
+from airworthy.ledger.audit import PLATFORM
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import IngestedInterval, QuarantineRelease, Validation
+from airworthy.ledger.models import HumanAction, IngestedInterval, QuarantineRelease, Validation
 
 GONE = "[forgotten]"
 TEXTS = (".html", ".json", ".svg", ".txt")
@@ -50,7 +51,7 @@ def from_pages(use_case: UseCase, value: str) -> int:
 
 
 def from_ledger(use_case: UseCase, value: str) -> int:
-    """Take the key out of the examples and words of validations, ingests and releases of quarantine; returns how many rows."""
+    """Take the key out of what validations, ingests, releases of quarantine and people's actions say; returns how many rows."""
     sought, count = word(value), 0
     with transaction() as session:
         for validation in session.scalars(select(Validation).where(Validation.use_case == use_case.name)):
@@ -65,6 +66,10 @@ def from_ledger(use_case: UseCase, value: str) -> int:
             clean = _without(release.outcome, sought)
             if clean != release.outcome:
                 release.outcome, count = clean, count + 1
+        for action in session.scalars(select(HumanAction).where(HumanAction.use_case.in_((use_case.name, PLATFORM)))):
+            before = (action.subject, action.why, action.outcome)
+            action.subject, action.why, action.outcome = (sought.sub(GONE, words) for words in before)
+            count += (action.subject, action.why, action.outcome) != before
     return count
 
 

@@ -22,8 +22,9 @@ from airworthy.config import get_settings
 from airworthy.errors import CheckFailure as Failure
 from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.lake.landing import filesystem
+from airworthy.ledger import audit
 from airworthy.ledger.clock import wall_now
-from airworthy.ledger.database import transaction
+from airworthy.ledger.database import migrate, transaction
 from airworthy.ledger.models import RecoveryDrill
 from airworthy.platform import backup as backups
 from airworthy.platform import forgotten_journal, pg_tools, postgres
@@ -46,13 +47,14 @@ class Restored(Record):
     checked: dict[str, int] = {}  # noqa: RUF012 - pydantic copies it
 
 
-def restore(url: str, *, into: str = "", say: Say = lambda _: None) -> Restored:
+def restore(url: str, *, into: str = "", who: str = "", say: Say = lambda _: None) -> Restored:
     """Put a backup back, whole, and compare it.
 
     Args:
         url: The backup.
         into: A folder that does not exist, for a scratch copy with databases of its own; without it the platform of the
             settings is filled, which must be empty.
+        who: The person, for the restored ledger; a scratch copy is nobody's doing.
         say: Told what happens.
 
     Raises:
@@ -61,7 +63,14 @@ def restore(url: str, *, into: str = "", say: Say = lambda _: None) -> Restored:
         ServiceUnavailableError: a database does not answer.
     """
     with _server():
-        return _restore(url, into, say)
+        restored = _restore(url, into, say)
+        if who and not into:
+            migrate()  # the saved ledger may be older than this code
+            words = (
+                f"in {restored.seconds} s, compared: {restored.checked['rows']} rows, {restored.checked['files']} files"
+            )
+            audit.record_action(who, "restore", audit.PLATFORM, url, "", "shell", words)
+        return restored
 
 
 @contextmanager

@@ -170,4 +170,4 @@ class Native:
 
 def passwords_json() -> str:
     """Content of the secret: a password for each of Airflow's users."""
-    return json.dumps({"admin": "admin-password", "op": "op-password", "viewer": "viewer-password"})
+    return json.dumps({user: f"{user}-password" for user in ("admin", "approver", "operator", "viewer")})

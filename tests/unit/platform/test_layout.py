@@ -46,9 +46,22 @@ def test_secrets_are_for_the_owner_only_and_are_kept(tmp_path: Path) -> None:
     assert mode(folder) == 0o700
     assert {mode(p) for p in folder.iterdir()} == {0o600}
     assert {p.name: p.read_text() for p in folder.iterdir()} == first
-    assert set(credentials.passwords(settings)) == {"admin", "op", "viewer"}
-    assert len(set(credentials.passwords(settings).values())) == 3
+    assert set(credentials.passwords(settings)) == {"admin", "approver", "operator", "viewer"}
+    assert len(set(credentials.passwords(settings).values())) == 4
     assert len(credentials.airflow_secrets(settings)["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
+
+
+def test_a_platform_from_before_gets_the_users_that_it_lacks_and_keeps_the_others(tmp_path: Path) -> None:
+    settings = Settings(var=tmp_path / "var")
+    Layout(settings).create()
+    Layout(settings).passwords.write_text('{"admin": "mine", "op": "theirs"}')
+
+    credentials.ensure(settings)
+
+    known = credentials.passwords(settings)
+    assert (known["admin"], known["op"]) == ("mine", "theirs")
+    assert len(known["approver"]) >= 12
+    assert mode(Layout(settings).passwords) == 0o600
 
 
 def test_two_platforms_have_different_secrets(tmp_path: Path) -> None:

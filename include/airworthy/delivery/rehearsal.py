@@ -1,0 +1,175 @@
+"""A rehearsal of the way back: every release that a rollback may go to is loaded in a service of its own, and has to answer.
+
+What serves is not touched. A release is fit when its bytes are those that were promoted, its feature definitions are those that
+are deployed, and the service gives its golden answers over HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+
+from airworthy import features, registry
+from airworthy.config import UseCase, get_settings
+from airworthy.delivery import staging
+from airworthy.delivery.rollback import Candidate, candidates
+from airworthy.errors import AirworthyError
+from airworthy.evaluation.documents import publish_document
+from airworthy.ledger import promotions
+from airworthy.ledger.clock import wall_now
+from airworthy.ledger.database import transaction
+from airworthy.ledger.models import RollbackDrill
+from airworthy.records import Record
+
+log = logging.getLogger(__name__)
+
+LONGEST_S = 30.0
+OVERDUE = timedelta(days=8)
+BATCH = 500
+
+
+class RehearsalError(AirworthyError):
+    """Raised when a rollback could not go to where it may go, or when nobody has tried for too long."""
+
+
+class Rehearsed(Record):
+    """What a rehearsal found.
+
+    Attributes:
+        unfit: Why, by digest, of each release that could not take over; empty when every one could.
+        seconds: By digest, from the start of the service to its golden answers.
+    """
+
+    use_case: str
+    unfit: dict[str, str]
+    seconds: dict[str, float]
+    words: str
+
+
+def rehearse_rollback(use_case: UseCase) -> tuple[Rehearsed, str]:
+    """Try every release that a rollback may go to; the outcome is a row of the ledger and a page.
+
+    Returns:
+        What was found, and the link to the page. With nothing to go back to, that is said, and is no failure.
+
+    Raises:
+        RehearsalError: a release is not fit to take over, or takes longer than a rollback may.
+    """
+    known = candidates(use_case)
+    found = {c.digest: _try(use_case, c) for c in known}
+    outcome = _outcome(use_case, known, found)
+    page = publish_document(f"rollback_drills/{use_case.name}/newest.html", _page(use_case, known, outcome))
+    with transaction() as session:
+        session.add(
+            RollbackDrill(
+                use_case=use_case.name, candidates={d: {"seconds": s, "unfit": w} for d, (s, w) in found.items()},
+                seconds=sum(outcome.seconds.values()), passed=not outcome.unfit, words=outcome.words[:2000],
+            )
+        )  # fmt: skip
+    if outcome.unfit:
+        raise RehearsalError(
+            f"{use_case.name}: {outcome.words}",
+            next_step="mend what is named, or promote a release that can be gone back to; `airworthy promotions` has them",
+        )
+    return outcome, page
+
+
+def overdue_rehearsal(use_case: UseCase) -> str:
+    """Why the newest rehearsal that went well is too long ago; empty when it is not, or there is nothing to rehearse."""
+    changes = promotions.changes(use_case.name)
+    if len({row.to_digest for row in changes}) < 2:
+        return ""
+    with transaction() as session:
+        last = session.scalar(
+            select(RollbackDrill.at)
+            .where(RollbackDrill.use_case == use_case.name, RollbackDrill.passed)
+            .order_by(RollbackDrill.id.desc())
+            .limit(1)
+        )
+    # Before the second promotion there was nothing to go back to.
+    since = last or next(row.at for row in changes if row.to_digest != changes[0].to_digest)
+    if wall_now() - since <= OVERDUE:
+        return ""
+    words = f"the last one that went well was {last:%Y-%m-%d %H:%M} UTC" if last else "none went well yet"
+    return f"the rollback of {use_case.name} was not rehearsed for {OVERDUE.days} days: {words}"
+
+
+def _try(use_case: UseCase, candidate: Candidate) -> tuple[float, str]:
+    """Seconds until the golden answers, and why they did not come."""
+    started = time.perf_counter()
+    try:
+        _answers(use_case, candidate.digest)
+        why = ""
+    except (AirworthyError, httpx.HTTPError) as error:
+        why = (
+            error.what if isinstance(error, AirworthyError) else f"the service does not answer: {type(error).__name__}"
+        )
+    seconds = round(time.perf_counter() - started, 3)
+    if not why and seconds > LONGEST_S:
+        why = f"it takes {seconds:.0f} s until it answers, a rollback may take {LONGEST_S:.0f} s"
+    return seconds, why
+
+
+def _answers(use_case: UseCase, digest: str) -> None:
+    model = registry.load(digest)
+    published = features.published_definitions(use_case)
+    unlike = features.unlike(use_case, model.schema.feature_digest, model.schema.view_digests, published)
+    if unlike:
+        raise RehearsalError(
+            f"trained on other feature definitions than those deployed: {', '.join(unlike[:5])}",
+            next_step="take the change of features.py back, or deliver a model of the present definitions",
+        )
+    headers = staging.headers(get_settings())
+    with (
+        tempfile.TemporaryDirectory(prefix="airworthy-rehearsal-") as scratch,
+        staging.service(use_case, digest, Path(scratch)) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
+    ):
+        served: list[float] = []
+        for start in range(0, len(model.golden), BATCH):
+            rows = [golden["features"] for golden in model.golden[start : start + BATCH]]
+            answer = client.post("/invocations", json={"dataframe_records": rows})
+            if answer.status_code != httpx.codes.OK:
+                raise RehearsalError(
+                    f"golden vectors are answered with {answer.status_code}", next_step="see the service's log"
+                )
+            served += answer.json()["predictions"]
+    worst = max(abs(s - float(g["probability"])) for s, g in zip(served, model.golden, strict=True))
+    if not worst <= staging.TOLERANCE:
+        raise RehearsalError(f"golden answers are off by up to {worst:.3g}", next_step="see the release's files")
+
+
+def _outcome(use_case: UseCase, known: list[Candidate], found: dict[str, tuple[float, str]]) -> Rehearsed:
+    unfit = {digest: why for digest, (_, why) in found.items() if why}
+    seconds = {digest: s for digest, (s, _) in found.items()}
+    if not known:
+        words = "nothing to go back to: no other release served before"
+    elif unfit:
+        words = f"{len(unfit)} of {len(known)} releases cannot take over: " + "; ".join(
+            f"{digest[:12]}: {why}" for digest, why in list(unfit.items())[:3]
+        )
+    else:
+        words = f"each of {len(known)} releases can take over, the slowest in {max(seconds.values()):.1f} s"
+    log.info("%s: %s", use_case.name, words)
+    return Rehearsed(use_case=use_case.name, unfit=unfit, seconds=seconds, words=words)
+
+
+def _page(use_case: UseCase, known: list[Candidate], outcome: Rehearsed) -> str:
+    rows = "".join(
+        f"<tr><td>{c.digest[:12]}</td><td>{c.version or ''}</td><td>{c.served_from:%Y-%m-%d %H:%M}</td>"
+        f"<td>{outcome.seconds[c.digest]:.1f}</td><td>{escape(outcome.unfit.get(c.digest, 'fit'))}</td></tr>"
+        for c in known
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Rollback drill</title></head><body>'
+        f"<h1>{escape(use_case.title)}: rollback drill</h1><p>{wall_now():%Y-%m-%d %H:%M} UTC: {escape(outcome.words)}</p>"
+        "<table><tr><th>release</th><th>version</th><th>champion from (UTC)</th><th>seconds</th><th></th></tr>"
+        f"{rows}</table></body></html>"
+    )
