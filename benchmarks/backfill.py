@@ -2,9 +2,9 @@
 
 Protocol: the embedded platform is started in a temporary folder, and a year of files is landed once. The reference is one
 process that calls ``ingest_interval`` for each day in order and then ``catch_up``, on databases and tables of its own in the same
-PostgreSQL. Then the same days go through ``flight_delays.ingest`` by a native backfill, three runs at a time, started over REST or by
-Airflow's own command line; it ends when
-every run has ended, features and online values included. The other DAGs are paused. Both must publish the same: every
+PostgreSQL. Then the same days go through ``flight_delays.ingest`` by a native backfill, three runs at a time, started over REST, by
+Airflow's own command line, or by clicks in Airflow's UI (Debian's chromium); it ends when every run has ended, features and online
+values included. The other DAGs are paused. Both must publish the same: every
 interval of every clean and feature table with the same digest. The loop's peak memory is measured at a tenth of the days, too.
 
     make bench BENCH=backfill                    # 365 days, well over ten minutes on two cores
@@ -35,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=365, help="intervals (default: %(default)s)")
     parser.add_argument("--at-once", type=int, default=3, help="runs of the backfill at a time (default: %(default)s)")
-    parser.add_argument("--start", choices=("rest", "cli"), default="rest", help="who starts it (default: %(default)s)")
+    parser.add_argument(
+        "--start", choices=("rest", "cli", "ui"), default="rest", help="who starts it (default: %(default)s)"
+    )
     parser.add_argument("--loop", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loop:
@@ -117,6 +119,8 @@ def measure(folder: Path, count: int, at_once: int, by: str) -> dict[str, object
     begun = time.monotonic()
     if by == "cli":
         start_by_command(dag, FIRST, last, at_once)
+    elif by == "ui":
+        start_by_clicks(dag, FIRST, last, at_once)
     else:
         api.backfill(dag, midnight(FIRST), midnight(last), max_active_runs=at_once)
     states: list[str] = []
@@ -149,6 +153,40 @@ def start_by_command(dag: str, first: date, last: date, at_once: int) -> None:
     command = [sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", dag, "--from-date", first.isoformat()]
     command += ["--to-date", last.isoformat(), "--max-active-runs", str(at_once)]
     subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def start_by_clicks(dag: str, first: date, last: date, at_once: int) -> None:
+    """The form "Backfill" behind the button "Trigger" of the DAG's page, as an operator fills it in."""
+    from playwright.sync_api import sync_playwright
+
+    from airworthy.config import get_settings
+    from airworthy.platform.services import airflow_login
+
+    url, (user, passwords) = get_settings().airflow_url, airflow_login()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(url)
+        page.fill("input[name=username]", user)
+        page.fill("input[name=password]", json.loads(passwords.read_text())[user])
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="Dags").first.wait_for()
+        page.goto(f"{url}/dags/{dag}")
+        page.get_by_role("button", name="Trigger").first.click()
+        page.get_by_text("Backfill", exact=True).first.click()
+        for day in (first, last):
+            page.get_by_text("Select date and time").first.click()  # the other field shows its date by then
+            page.get_by_placeholder("YYYY/MM/DD").fill(f"{day:%Y/%m/%d}")
+            page.get_by_placeholder("HH:mm").fill("00:00")
+            page.get_by_placeholder("HH:mm").press("Enter")
+            page.keyboard.press("Escape")
+        page.get_by_text(f"{(last - first).days + 1} runs will be triggered").wait_for()
+        page.fill("input[name=max_active_runs]", str(at_once))
+        page.get_by_role("button", name="Run Backfill").click()
+        page.get_by_role("button", name="Run Backfill").wait_for(state="hidden")
+        browser.close()
 
 
 def midnight(day: date):
