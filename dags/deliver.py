@@ -1,14 +1,17 @@
-"""Deliver the newest challenger: staging checks, then promotion by compare-and-set, then the switch under load.
+"""Deliver the newest challenger: staging check, approval by policy, shadow and canary beside the champion, promotion, watch.
 
-Woken by the asset ``challenger``. Refused and stale challengers end here with the reason; the champion keeps serving.
+Woken by the asset ``challenger``. A challenger that is refused, aborted, stale or inconclusive ends here with the reason; the
+champion keeps serving. Where a delivery stands is in the ledger (`airworthy deliveries`): a run that was killed is cleared, or
+triggered again, and goes on from there.
 """
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG
 
 import airworthy_wiring as wiring
-from airworthy.config import UseCase, get_settings, use_cases
+from airworthy.config import UseCase, use_cases
+from airworthy_delivery import DeliveryApproval, promote, stage, trial, watch
 
 
 def build(case: UseCase) -> DAG:
@@ -18,24 +21,11 @@ def build(case: UseCase) -> DAG:
         schedule=[wiring.challenger(case)],
         max_active_runs=1,
     ) as dag:
-
-        @task(outlets=[wiring.release(case)])
-        def deliver() -> object:
-            from airflow.sdk.exceptions import AirflowSkipException
-
-            from airworthy.config import get_use_case
-            from airworthy.delivery import deliver as deliver_stage
-            from airworthy_tasks import link, note, outcomes, run_name
-
-            with outcomes():
-                outcome = deliver_stage(get_use_case(case.name), run=run_name())
-            note(f"{outcome.status}: {outcome.reason}")
-            link({"Prediction API": f"{get_settings().service_public_url}/docs"})
-            if outcome.status != "promoted":
-                raise AirflowSkipException(outcome.reason)
-            return outcome.to_json()
-
-        deliver()
+        staged = stage(case)()
+        approved = DeliveryApproval(task_id="approve", case=case)
+        tried = trial(case)(staged)
+        promoted = promote(case)(staged)
+        staged >> approved >> tried >> promoted >> watch(case)(staged)
     return dag
 
 

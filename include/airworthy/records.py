@@ -293,14 +293,30 @@ class Release(Record):
 
 
 class DeliveryOutcome(Record):
-    """How a delivery ended: ``promoted``, ``refused`` (staging or approval) or ``stale``."""
+    """Where a delivery stands.
+
+    Attributes:
+        delivery: Its number in the ledger; None when there was nothing to deliver.
+        release: Digest; empty when there was nothing to deliver.
+        status: Its state: ``done`` is the good end.
+        generation: Row of the promotion log that it wrote last.
+    """
 
     use_case: str
+    delivery: int | None
     release: str
-    status: Literal["promoted", "refused", "stale"]
+    status: Literal[
+        "staging", "approval", "shadow", "canary", "promote", "watch",
+        "done", "refused", "aborted", "stale", "inconclusive",
+    ]  # fmt: skip
     generation: int | None
     reason: str
-    figures: dict[str, float] = {}
+    figures: dict[str, Any] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.status in ("done", "refused", "aborted", "stale", "inconclusive")
 
 
 class MonitorOutcome(Record):

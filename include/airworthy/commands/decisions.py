@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command("champion")(champion)
     app.command("promotions")(promotions)
+    app.command("deliveries")(deliveries)
     app.command("rollback")(rollback)
 
 
@@ -58,6 +59,46 @@ def promotions(name: UseCaseName) -> None:
         for r in log.promotion_log(use_case(name).name)
     ]
     show_table("Promotion log", ("generation", "action", "from", "to", "at (UTC)", "data time", "who", "why"), rows)
+
+
+def deliveries(
+    name: Annotated[str, typer.Argument(metavar="[USE_CASE]", help="Only of this use case.")] = "",
+    moves: Annotated[int, typer.Option("--moves", metavar="NUMBER", help="Show every move of one delivery.")] = 0,
+) -> None:
+    """Show where each delivery stands, oldest first; or every move of one, with its figures."""
+    from airworthy.ledger import deliveries as ledger
+
+    if moves:
+        rows = [
+            (f"{m.at:%Y-%m-%d %H:%M:%S}", m.from_state or "", m.to_state, m.reason, _figures(m.figures))
+            for m in ledger.moves(moves)
+        ]
+        show_table(f"Delivery {moves}", ("at (UTC)", "from", "to", "why", "figures"), rows)
+        return
+    found = [
+        (
+            r.id,
+            r.use_case,
+            r.release_digest[:SHORT],
+            r.state,
+            f"{r.since:%Y-%m-%d %H:%M:%S}",
+            r.approver or "",
+            r.reason,
+        )
+        for r in ledger.deliveries(use_case(name).name if name else None)
+    ]
+    show_table("Deliveries", ("number", "use case", "release", "state", "since (UTC)", "approved by", "why"), found)
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    flat = {
+        f"{name} {inner}" if inner else name: value
+        for name, part in figures.items()
+        for inner, value in (part.items() if isinstance(part, dict) else [("", part)])
+    }
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in flat.items()
+    )
 
 
 def rollback(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airworthy.commands.output import UseCaseName, Why, by_hand, run_name, say, show_record, use_case
+from airworthy.commands.output import UseCaseName, Why, actor, by_hand, run_name, say, show_record, use_case
 
 if TYPE_CHECKING:
     from airworthy.config import UseCase
@@ -84,13 +84,21 @@ def _train(case: UseCase, run: str, why: str, candidate_only: bool) -> str:
     return f"{verdict.decision}: {verdict.summary}"
 
 
-def deliver(name: UseCaseName) -> None:
-    """Try the newest challenger in staging and make it champion."""
+def deliver(
+    name: UseCaseName,
+    approve: Annotated[
+        str, typer.Option("--approve", metavar="WHY", help="Approve it, where use_case.yaml asks for a person.")
+    ] = "",
+) -> None:
+    """Deliver the newest challenger: staging check, approval, trial beside the champion, promotion, watch.
+
+    After a kill run it again: it goes on from where the ledger says that it stands (`airworthy deliveries`).
+    """
     from airworthy.delivery import deliver as deliver_stage
 
-    case = use_case(name)
-    with by_hand("deliver", case.name) as act:
-        outcome = deliver_stage(case, run=run_name())
+    case, run = use_case(name), run_name()
+    with by_hand("deliver", case.name, why=approve) as act:
+        outcome = deliver_stage(case, run=run, approve=(actor(), approve) if approve else None)
         act.outcome = f"{outcome.status}: {outcome.reason}"
     show_record(outcome)
 

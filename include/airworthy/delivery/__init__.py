@@ -1,7 +1,7 @@
-"""From a challenger to the champion that answers, and back: staging check, promotion, switch, rollback."""
+"""From a challenger to the champion that answers, and back: staging check, approval, trial, promotion, watch, rollback."""
 
 from airworthy.delivery.choices import offer
-from airworthy.delivery.deliver import deliver
+from airworthy.delivery.deliver import deliver, promote, question, settle, stage, try_out, watch
 from airworthy.delivery.rehearsal import overdue_rehearsal, rehearse_rollback
 from airworthy.delivery.rollback import Candidate, RollbackOutcome, candidates, rollback
 
@@ -12,6 +12,12 @@ __all__ = [
     "deliver",
     "offer",
     "overdue_rehearsal",
+    "promote",
+    "question",
     "rehearse_rollback",
     "rollback",
+    "settle",
+    "stage",
+    "try_out",
+    "watch",
 ]

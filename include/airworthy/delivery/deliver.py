@@ -1,105 +1,168 @@
-"""A delivery: the newest challenger is held against its verdict, tried in staging, promoted, and seen to answer."""
+"""A delivery, from the newest challenger to the champion that answers: each stage goes on from where the ledger says it stands."""
 
 from __future__ import annotations
 
 import logging
-import time
+from typing import Any
 
 from airworthy import registry
-from airworthy.config import UseCase, get_settings
-from airworthy.delivery import staging
+from airworthy.config import UseCase
+from airworthy.delivery import promoting, staging, trial
 from airworthy.errors import ReleaseError, StaleVerdictError
-from airworthy.ledger import promotions
-from airworthy.ledger.clock import data_now
-from airworthy.ledger.models import ServingWorker
-from airworthy.ledger.promotions import Champion
+from airworthy.ledger import deliveries, promotions
+from airworthy.ledger.audit import Via, record_action
+from airworthy.ledger.models import DeliveryRow
 from airworthy.records import DeliveryOutcome, Release, Verdict
 
 log = logging.getLogger(__name__)
 
 
-def deliver(use_case: UseCase, *, run: str) -> DeliveryOutcome:
-    """Deliver the newest challenger; older ones are retired as superseded. Running it again changes nothing more.
+def deliver(use_case: UseCase, *, run: str, approve: tuple[str, str] | None = None) -> DeliveryOutcome:
+    """Deliver the newest challenger, all stages in this process; what was begun is gone on with.
 
     Args:
         use_case: The use case.
-        run: Who delivers (the Airflow run, a command); kept in the promotion log.
+        run: Who delivers (the Airflow run, a command); kept in the ledger and in the promotion log.
+        approve: Who approves it, and why, where ``delivery.approval`` is ``manual``; without it such a delivery waits in
+            ``approval``.
 
     Returns:
-        ``promoted`` when every live worker answers with it; ``stale`` when the champion is no longer the one that the
-        verdict was measured against; ``refused`` with the reason otherwise.
+        Where it stands in the end; ``done`` when every live worker answers with it and the watch found nothing.
     """
-    release = _newest_challenger(use_case)
-    if release is None:
-        return _resume(use_case, run) or _outcome(
-            use_case, "", "refused", "no challenger: nothing passed the gate since the last delivery"
-        )
+    outcome = stage(use_case, run=run)
+    if outcome.delivery is None or outcome.ended:
+        return outcome
+    number = outcome.delivery
+    if outcome.status == "approval" and use_case.delivery.approval == "manual":
+        if approve is None:
+            return outcome
+        settle(use_case, number, run=run, who=approve[0], approved=True, why=approve[1], via="shell")
+    else:
+        settle(use_case, number, run=run)
+    for step in (try_out, promote, watch):
+        outcome = step(use_case, number, run=run)
+        if outcome.ended:
+            break
+    return outcome
+
+
+def stage(use_case: UseCase, *, run: str) -> DeliveryOutcome:
+    """Find what is to be delivered, hold it against its verdict, and try it in a clean process.
+
+    A delivery that was interrupted is taken up again, unless a newer challenger waits.
+
+    Returns:
+        The delivery, in ``approval`` or later, or at its end; without a release when there is no challenger.
+    """
+    row = _begin(use_case, run)
+    if row is None:
+        mine = [d for d in deliveries.deliveries(use_case.name) if d.run == run]
+        words = "no challenger: nothing passed the gate since the last delivery"
+        return _outcome(mine[-1]) if mine else _nothing(use_case, words)
+    row = trial.resume_ending(use_case, row)
+    if row.state != "staging":
+        return _outcome(row)
     try:
-        verdict = _check_verdict(use_case, release)
+        release = _release(row)
+        verdict = check_verdict(use_case, release)
         registry.verify(release.digest)
         figures = staging.check(use_case, release.digest)
     except StaleVerdictError as error:
-        return _turn_down(use_case, release, "stale", error.what)
+        return _outcome(trial.finish(use_case, row, "stale", error.what))
     except (ReleaseError, staging.StagingError) as error:
-        return _turn_down(use_case, release, "refused", error.what)
-    if not _some_worker(use_case):
+        return _outcome(trial.finish(use_case, row, "refused", error.what))
+    if not promoting.some_worker(use_case):
         # Nothing is wrong with the release: it stays a challenger, and the next delivery tries again.
-        reason = (
-            f"no live worker of the prediction service within {use_case.delivery.switch_timeout_s:.0f} s; "
-            "start the service and deliver again"
-        )
-        promotions.set_release_state(release.digest, "challenger", reason)
-        return _outcome(use_case, release.digest, "refused", reason, figures=figures)
+        waited = f"{use_case.delivery.switch_timeout_s:.0f} s"
+        reason = f"no live worker of the prediction service within {waited}; start the service and deliver again"
+        return _outcome(trial.give_up(use_case, row, reason, figures))
+    return _outcome(deliveries.move(row, "approval", f"staging check passed: {verdict.summary}", figures=figures))
+
+
+def question(use_case: UseCase, number: int) -> tuple[str, str]:
+    """What a person is asked who shall approve a delivery: a line, and the verdict and the card as Markdown."""
+    row = deliveries.get(number)
+    release = _release(row)
+    verdict = promotions.get_verdict(release.verdict_id)
+    champion = row.champion_digest[:12] if row.champion_digest else "none yet"
+    lines = [
+        f"**Verdict** {release.verdict_id}: {verdict.summary if verdict else 'unknown'}",
+        f"**Release** `{release.digest}`, champion now: `{champion}`",
+        *(
+            f"- {'passed' if check.passed else 'FAILED'}: {check.words}"
+            for check in (verdict.checks if verdict else ())
+        ),
+        f"**Staging** {', '.join(f'{name} {value:g}' for name, value in row.figures.items() if isinstance(value, (int, float)))}",
+        f"**Card** {registry.card_link(use_case.name, release.version)}",
+    ]
+    return f"Deliver version {release.version} of {use_case.title}", "\n\n".join(lines)
+
+
+def settle(
+    use_case: UseCase, number: int, *, run: str, who: str = "", approved: bool | None = None, why: str = "",
+    via: Via = "airflow",
+) -> DeliveryOutcome:  # fmt: skip
+    """Take the answer to the question; policy ``auto`` answers yes by itself.
+
+    Args:
+        use_case: The use case.
+        number: The delivery.
+        run: Who delivers.
+        who: The person who answered; empty when nobody did.
+        approved: The answer; None, with policy ``manual``, is no: an approval that did not come is none.
+        why: The reason that was given.
+        via: Where it was answered.
+    """
+    row = trial.resume_ending(use_case, deliveries.claim(number, run))
+    if row.state != "approval":
+        return _outcome(row)
+    manual = use_case.delivery.approval == "manual"
+    if manual and who:
+        verb = "approve" if approved else "reject"
+        record_action(who, f"{verb} delivery", use_case.name, row.release_digest, why, via, f"delivery {row.id}")
+    if manual and not approved:
+        by = f"rejected by {who}" if who else f"nobody approved it within {use_case.delivery.approval_hours:g} hours"
+        return _outcome(trial.finish(use_case, row, "refused", f"{by}{': ' + why if why else ''}"))
+    words = (
+        f"approved by {who}{': ' + why if why else ''}" if manual else "approved by policy (delivery.approval: auto)"
+    )
+    state, step = trial.first_state(use_case, row)
+    return _outcome(deliveries.move(row, state, words, step=step, approver=who if manual else None))
+
+
+def try_out(use_case: UseCase, number: int, *, run: str) -> DeliveryOutcome:
+    """Shadow and canary, until they have decided."""
+    row = deliveries.claim(number, run)
+    return _outcome(trial.run(use_case, row) if row.state in ("shadow", "canary") else row)
+
+
+def promote(use_case: UseCase, number: int, *, run: str) -> DeliveryOutcome:
+    """Make it champion by compare-and-set, and wait until every live worker answers with it."""
+    row = trial.resume_ending(use_case, deliveries.claim(number, run))
+    if row.state != "promote":
+        return _outcome(row)
     try:
-        champion = promotions.promote(
-            use_case.name, release.digest, expected=verdict.champion_digest, action="promote", verdict_id=verdict.id,
-            who=get_settings().who, why=_why(run, verdict.summary), data_time=data_now(use_case),
-        )  # fmt: skip
+        verdict = check_verdict(use_case, _release(row), promoted=True)
     except StaleVerdictError as error:
-        return _turn_down(use_case, release, "stale", error.what)
-    return _switch(use_case, champion, verdict.champion_digest, figures)
+        return _outcome(trial.finish(use_case, row, "stale", error.what))
+    except ReleaseError as error:
+        return _outcome(trial.finish(use_case, row, "refused", error.what))
+    return _outcome(promoting.promote(use_case, row, verdict))
 
 
-def wait_for_workers(use_case: UseCase, generation: int) -> tuple[list[ServingWorker], dict[str, float]]:
-    """Wait until every live worker answers with a generation.
-
-    Returns:
-        The workers that do not when time is up, and the figures ``switch_seconds`` and ``workers``.
-    """
-    started = time.perf_counter()
-    behind = promotions.wait_for_generation(use_case.name, generation, use_case.delivery.switch_timeout_s)
-    seconds = round(time.perf_counter() - started, 3)
-    return behind, {"switch_seconds": seconds, "workers": float(len(promotions.live_workers(use_case.name)))}
+def watch(use_case: UseCase, number: int, *, run: str) -> DeliveryOutcome:
+    """Watch the new champion for a while; it is rolled back when it fails too many requests."""
+    row = trial.resume_ending(use_case, deliveries.claim(number, run))
+    return _outcome(promoting.watch(use_case, row) if row.state == "watch" else row)
 
 
-def reconcile_aliases(use_case: UseCase) -> str:
-    """Bring MLflow's aliases and the form of ``.rollback`` in line with the promotion log; returns what went wrong, in words.
-
-    The log alone says who is champion: a tracking server that is away must not undo a switch.
-    """
-    from airworthy.delivery.choices import offer
-
-    offer(use_case)
-    try:
-        registry.reconcile_aliases(use_case)
-    except Exception as error:
-        log.exception("the aliases of %s are not reconciled", use_case.name)
-        return f"; MLflow's aliases are not in line yet ({type(error).__name__}), housekeeping mends them"
-    return ""
-
-
-def _newest_challenger(use_case: UseCase) -> Release | None:
-    challengers = promotions.releases(use_case.name, "challenger")
-    if not challengers:
-        return None
-    *older, newest = challengers
-    for row in older:
-        promotions.set_release_state(row.digest, "retired", f"superseded by {newest.digest[:12]}")
-    return Release.model_validate(newest.record)
-
-
-def _check_verdict(use_case: UseCase, release: Release) -> Verdict:
+def check_verdict(use_case: UseCase, release: Release, *, promoted: bool = False) -> Verdict:
     """The verdict behind a release.
+
+    Args:
+        use_case: The use case.
+        release: The release.
+        promoted: Whether the release itself may be champion by now.
 
     Raises:
         ReleaseError: there is none, or it does not allow this promotion.
@@ -115,108 +178,62 @@ def _check_verdict(use_case: UseCase, release: Release) -> Verdict:
         )
     if verdict.decision != "pass" or verdict.mode != "enabled":
         raise _no_verdict(f"verdict {verdict.id} is {verdict.decision} in mode {verdict.mode}: {verdict.summary}")
-    present = promotions.champion(use_case.name)
-    if (present.digest if present else None) != verdict.champion_digest:
+    champion = promotions.champion(use_case.name)
+    present = champion.digest if champion else None
+    if present != verdict.champion_digest and not (promoted and present == release.digest):
         raise StaleVerdictError(
             f"stale verdict: {verdict.id} was measured against {_short(verdict.champion_digest)}, "
-            f"the champion now is {_short(present.digest if present else None)}",
+            f"the champion now is {_short(present)}",
             next_step="train or judge again: the new verdict will be against the present champion",
         )
     return verdict
+
+
+def _begin(use_case: UseCase, run: str) -> DeliveryRow | None:
+    """The delivery to go on with: the open one, or a new one of the newest challenger. Older challengers are retired."""
+    challengers, under_way = promotions.releases(use_case.name, "challenger"), deliveries.open_delivery(use_case.name)
+    champion = promotions.champion(use_case.name)
+    newest = challengers[-1].digest if challengers else None
+    for older in challengers[:-1]:
+        promotions.set_release_state(older.digest, "retired", f"superseded by {str(newest)[:12]}")
+    if under_way is not None:
+        promoted = champion is not None and champion.digest == under_way.release_digest
+        if newest is None or newest == under_way.release_digest or promoted or "ending" in under_way.evidence:
+            return deliveries.claim(under_way.id, run)
+        trial.superseded(use_case, deliveries.claim(under_way.id, run), str(newest))
+    if newest is None:
+        return None
+    verdict = promotions.get_verdict(Release.model_validate(challengers[-1].record).verdict_id)
+    return deliveries.begin(use_case.name, newest, verdict.champion_digest if verdict else None, run)
+
+
+def _release(row: DeliveryRow) -> Release:
+    release = promotions.get_release(row.release_digest)
+    if release is None:
+        raise ReleaseError(
+            f"release {row.release_digest[:12]} of {row.use_case} is not in the ledger",
+            next_step="register it again; nothing serves without a verdict",
+        )
+    return release
 
 
 def _no_verdict(what: str) -> ReleaseError:
     return ReleaseError(what, next_step="let the gate judge the candidate; nothing serves without a passed verdict")
 
 
-def _some_worker(use_case: UseCase) -> bool:
-    deadline = time.monotonic() + use_case.delivery.switch_timeout_s
-    while not promotions.live_workers(use_case.name):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
-
-
-def _switch(use_case: UseCase, champion: Champion, previous: str | None, figures: dict[str, float]) -> DeliveryOutcome:
-    behind, switched = wait_for_workers(use_case, champion.generation)
-    figures = {**figures, **switched}
-    if behind or not switched["workers"]:
-        return _undo(use_case, champion, previous, _behind(behind), figures)
-    workers, seconds = switched["workers"], switched["switch_seconds"]
-    reason = f"generation {champion.generation} answers in {workers:.0f} workers after {seconds:.1f} s"
-    reason += reconcile_aliases(use_case)
-    return _outcome(use_case, champion.digest, "promoted", reason, generation=champion.generation, figures=figures)
-
-
-def _undo(
-    use_case: UseCase, champion: Champion, previous: str | None, why: str, figures: dict[str, float]
-) -> DeliveryOutcome:
-    """Go back to the previous champion: the workers could not take the new one."""
-    if previous is None:
-        reason = f"{why}; there is no earlier champion to go back to, the workers keep trying to load this one"
-        return _outcome(use_case, champion.digest, "refused", reason, generation=champion.generation, figures=figures)
-    try:
-        back = promotions.promote(
-            use_case.name, previous, expected=champion.digest, action="rollback", verdict_id=None,
-            who=get_settings().who, why=f"automatic: {why}", data_time=data_now(use_case),
-        )  # fmt: skip
-    except StaleVerdictError as error:
-        return _turn_down(use_case, champion, "refused", f"{why}; not rolled back: {error.what}", figures=figures)
-    promotions.wait_for_generation(use_case.name, back.generation, use_case.delivery.switch_timeout_s)
-    reason = f"{why}; rolled back to {_short(previous)}, generation {back.generation}" + reconcile_aliases(use_case)
-    return _turn_down(use_case, champion, "refused", reason, generation=back.generation, figures=figures)
-
-
-def _resume(use_case: UseCase, run: str) -> DeliveryOutcome | None:
-    """A retry of a run that promoted and died before it said so: see its switch through."""
-    rows = promotions.changes(use_case.name)
-    if not rows or rows[-1].action != "promote" or not rows[-1].why.startswith(_why(run, "")):
-        return None
-    return _switch(use_case, Champion(rows[-1].to_digest, rows[-1].generation), rows[-1].from_digest, {})
-
-
-def _why(run: str, summary: str) -> str:
-    return f"{run}: {summary}"
-
-
-def _behind(workers: list[ServingWorker]) -> str:
-    if not workers:
-        return "no worker of the prediction service was alive after the promotion"
-    shown = "; ".join(
-        f"{w.instance}/{w.pid} at generation {w.generation}: {w.error or 'no error reported'}" for w in workers[:3]
+def _nothing(use_case: UseCase, words: str) -> DeliveryOutcome:
+    return DeliveryOutcome(
+        use_case=use_case.name, delivery=None, release="", status="refused", generation=None, reason=words
     )
-    return f"{len(workers)} workers did not load it in time ({shown})"
 
 
-def _turn_down(
-    use_case: UseCase, release: Release | Champion, status: str, reason: str, *, generation: int | None = None,
-    figures: dict[str, float] | None = None,
-) -> DeliveryOutcome:  # fmt: skip
-    promotions.set_release_state(release.digest, "refused", reason)
-    return _outcome(use_case, release.digest, status, reason, generation=generation, figures=figures)
-
-
-def _outcome(
-    use_case: UseCase,
-    release: str,
-    status: str,
-    reason: str,
-    *,
-    generation: int | None = None,
-    figures: dict[str, float] | None = None,
-) -> DeliveryOutcome:
-    log.info("delivery of %s %s: %s, %s", use_case.name, release[:12], status, reason)
-    return DeliveryOutcome.model_validate(
-        {
-            "use_case": use_case.name,
-            "release": release,
-            "status": status,
-            "generation": generation,
-            "reason": reason,
-            "figures": figures or {},
-        }
-    )
+def _outcome(row: DeliveryRow) -> DeliveryOutcome:
+    log.info("delivery %s of %s %s: %s, %s", row.id, row.use_case, row.release_digest[:12], row.state, row.reason)
+    record: dict[str, Any] = {
+        "use_case": row.use_case, "delivery": row.id, "release": row.release_digest, "status": row.state,
+        "generation": row.generation, "reason": row.reason, "figures": row.figures,
+    }  # fmt: skip
+    return DeliveryOutcome.model_validate(record)
 
 
 def _short(digest: str | None) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from airworthy import features, registry
 from airworthy.config import UseCase
-from airworthy.delivery.deliver import reconcile_aliases, wait_for_workers
+from airworthy.delivery.promoting import reconcile_aliases, wait_for_workers
 from airworthy.errors import AirworthyError, NoChampionError, ServiceUnavailableError
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now

@@ -418,3 +418,49 @@ class RollbackDrill(Base):
     passed: Mapped[bool]
     words: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class DeliveryRow(Base):
+    """The delivery of one release: where it stands. One is open for each use case.
+
+    ``evidence`` is what a canary step has seen so far; ``token`` fences: who holds an older one must stand down.
+    """
+
+    __tablename__ = "delivery"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    use_case: Mapped[str]
+    release_digest: Mapped[str]
+    champion_digest: Mapped[str | None]
+    run: Mapped[str]
+    state: Mapped[str]
+    step: Mapped[int] = mapped_column(Integer, server_default="0")
+    generation: Mapped[int | None]
+    token: Mapped[int] = mapped_column(server_default="1")
+    approver: Mapped[str | None]
+    reason: Mapped[str] = mapped_column(server_default="")
+    evidence: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    since: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (
+        Index(
+            "uq_delivery_open",
+            "use_case",
+            unique=True,
+            postgresql_where=text("state IN ('staging', 'approval', 'shadow', 'canary', 'promote', 'watch')"),
+        ),
+    )
+
+
+class DeliveryMove(Base):
+    """A transition of a delivery, with its reason and figures."""
+
+    __tablename__ = "delivery_move"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    delivery_id: Mapped[int] = mapped_column(index=True)
+    from_state: Mapped[str | None]
+    to_state: Mapped[str]
+    step: Mapped[int] = mapped_column(Integer, server_default="0")
+    reason: Mapped[str]
+    figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))

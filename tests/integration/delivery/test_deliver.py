@@ -59,7 +59,7 @@ def test_a_challenger_is_tried_promoted_and_answers_everywhere(orders: UseCase, 
         # When it is delivered.
         outcome = deliver(orders, run="manual__1")
         # Then the newer one was loaded in staging and answers now; the older one is retired.
-        assert (outcome.status, outcome.release, outcome.generation) == ("promoted", newer.digest, 1), outcome.reason
+        assert (outcome.status, outcome.release, outcome.generation) == ("done", newer.digest, 1), outcome.reason
         assert state(newer.digest)[0] == "champion"
         assert state(older.digest) == ("retired", f"superseded by {newer.digest[:12]}")
         assert api.get("/model").json()["release"] == newer.digest
@@ -79,7 +79,7 @@ def test_a_challenger_is_tried_promoted_and_answers_everywhere(orders: UseCase, 
         assert (again.status, again.release) == ("refused", "")
         assert "no challenger" in again.reason
         same = deliver(orders, run="manual__1")
-        assert (same.status, same.generation) == ("promoted", 1)
+        assert (same.status, same.generation) == ("done", 1)
         assert len(promotions.promotion_log(orders.name)) == 1
 
         # When the next one is delivered under load, no request fails; staging leaves nothing in log and workers.
@@ -88,7 +88,7 @@ def test_a_challenger_is_tried_promoted_and_answers_everywhere(orders: UseCase, 
             traffic.wait(50)
             outcome = deliver(orders, run="manual__3")
             traffic.wait(50)
-        assert outcome.status == "promoted", outcome.reason
+        assert outcome.status == "done", outcome.reason
         assert traffic.failures == []
         assert traffic.answers[-1]["version"] == f"v3-{best.digest[:12]}"
         assert {w.instance for w in promotions.live_workers(orders.name)} == {"local"}

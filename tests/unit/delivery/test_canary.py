@@ -1,0 +1,102 @@
+"""One look at a step: what it decides, and on what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from airworthy.config.operations_spec import Delivery
+from airworthy.delivery.canary import Arm, Seen, Step
+from airworthy.ledger.tallies import BUCKETS_MS, bucket
+
+SPEC = Delivery(min_requests=100)
+
+
+def times(ms: float, count: int) -> tuple[int, ...]:
+    counts = [0] * (len(BUCKETS_MS) + 1)
+    counts[bucket(ms)] = count
+    return tuple(counts)
+
+
+def arm(requests: int, *, errors: int = 0, ms: float = 1.0, losses: int = 0) -> Arm:
+    return Arm(requests, errors, times(ms, requests), labelled=requests, losses=losses)
+
+
+def after_looks(spec: Delivery, challenger: Arm, champion: Arm, looks: int = 10, **seen: object) -> list[str]:
+    """Decisions of looks at counts that grow evenly up to these."""
+    step, kinds = Step(spec, BUCKETS_MS), []
+    for look in range(1, looks + 1):
+        decision = step.look(
+            Seen(_part(challenger, look, looks), _part(champion, look, looks), **seen),  # type: ignore[arg-type]
+            waited_s=look,
+        )
+        kinds.append(decision.kind)
+        if decision.kind != "hold":
+            return [*kinds, decision.words]
+    return kinds
+
+
+def _part(whole: Arm, look: int, looks: int) -> Arm:
+    return replace(
+        whole, requests=whole.requests * look // looks, errors=whole.errors * look // looks,
+        times=tuple(count * look // looks for count in whole.times), labelled=whole.labelled * look // looks,
+        losses=whole.losses * look // looks,
+    )  # fmt: skip
+
+
+def test_equal_ones_go_on_once_enough_was_seen() -> None:
+    *kinds, words = after_looks(SPEC, arm(100, errors=1, losses=20), arm(300, errors=3, losses=60))
+    assert kinds == ["hold"] * 9 + ["go on"]
+    assert "nothing found in 100 requests" in words
+
+
+@pytest.mark.parametrize(
+    ("challenger", "words"),
+    [
+        (arm(100, errors=30), "errors: "),
+        (arm(100, ms=3.0), "model time"),
+        (arm(100, losses=80), "costly decisions: "),
+    ],
+    ids=["errors", "slow", "worse"],
+)
+def test_a_worse_one_is_aborted_before_enough_was_seen(challenger: Arm, words: str) -> None:
+    *kinds, said = after_looks(SPEC, challenger, arm(300, errors=3, losses=60))
+    assert kinds[-1] == "abort"
+    assert words in said
+    assert len(kinds) < 10
+
+
+def test_an_allowed_slowdown_and_a_tolerated_cost_are_no_reason() -> None:
+    slower = arm(100, ms=1.45, losses=24)
+    assert after_looks(SPEC, slower, arm(300, losses=60))[-2] == "go on"
+
+
+def test_one_served_score_that_is_not_the_releases_own_aborts() -> None:
+    kinds = after_looks(SPEC, arm(10), arm(10), compared=10, differing=1, worst=0.25)
+    assert kinds[0] == "abort"
+    assert "1 of 10 served scores" in kinds[1]
+
+
+def test_a_challenger_that_cannot_be_loaded_aborts() -> None:
+    assert after_looks(SPEC, arm(0), arm(10), problem="worker a/1: it crashed")[0] == "abort"
+
+
+@pytest.mark.parametrize(
+    ("champion", "waited_s", "kind"),
+    [(arm(0), 9, "hold"), (arm(0), 10, "inconclusive"), (arm(50), 3599, "hold"), (arm(50), 3600, "inconclusive")],
+)
+def test_without_enough_data_it_holds_until_the_wait_is_over(champion: Arm, waited_s: float, kind: str) -> None:
+    assert Step(SPEC, BUCKETS_MS).look(Seen(Arm(), champion), waited_s).kind == kind
+
+
+def test_a_step_that_is_taken_up_again_decides_as_if_it_had_never_stopped() -> None:
+    def look(step: Step, part: int) -> float:
+        seen = Seen(_part(arm(100, errors=6, ms=2.0), part, 10), _part(arm(200, errors=2), part, 10))
+        return step.look(seen, part).figures["evidence: errors"]
+
+    whole, pieces = Step(SPEC, BUCKETS_MS), Step(SPEC, BUCKETS_MS)
+    for part in range(1, 8):
+        pieces = Step(SPEC, BUCKETS_MS, pieces.state)
+        assert look(whole, part) == look(pieces, part)
+    assert whole.state == pieces.state
