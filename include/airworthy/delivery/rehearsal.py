@@ -44,7 +44,7 @@ class Rehearsed(Record):
 
     Attributes:
         unfit: Why, by digest, of each release that could not take over; empty when every one could.
-        seconds: By digest, from the start of the service to its golden answers.
+        seconds: By digest, what a running worker needs: to load it, and to give its golden answers.
     """
 
     use_case: str
@@ -102,23 +102,19 @@ def overdue_rehearsal(use_case: UseCase) -> str:
 
 
 def _try(use_case: UseCase, candidate: Candidate) -> tuple[float, str]:
-    """Seconds until the golden answers, and why they did not come."""
-    started = time.perf_counter()
+    """Seconds that loading and answering took, and why the answers did not come."""
     try:
-        _answers(use_case, candidate.digest)
-        why = ""
+        seconds = round(_answers(use_case, candidate.digest), 3)
     except (AirworthyError, httpx.HTTPError) as error:
-        why = (
-            error.what if isinstance(error, AirworthyError) else f"the service does not answer: {type(error).__name__}"
-        )
-    seconds = round(time.perf_counter() - started, 3)
-    if not why and seconds > LONGEST_S:
-        why = f"it takes {seconds:.0f} s until it answers, a rollback may take {LONGEST_S:.0f} s"
-    return seconds, why
+        return 0.0, error.what if isinstance(error, AirworthyError) else f"it does not answer: {type(error).__name__}"
+    slow = f"it takes {seconds:.0f} s until it answers, a rollback may take {LONGEST_S:.0f} s"
+    return seconds, slow if seconds > LONGEST_S else ""
 
 
-def _answers(use_case: UseCase, digest: str) -> None:
+def _answers(use_case: UseCase, digest: str) -> float:
+    started = time.perf_counter()
     model = registry.load(digest)
+    loaded = time.perf_counter() - started
     published = features.published_definitions(use_case)
     unlike = features.unlike(use_case, model.schema.feature_digest, model.schema.view_digests, published)
     if unlike:
@@ -133,6 +129,7 @@ def _answers(use_case: UseCase, digest: str) -> None:
         httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
     ):
         served: list[float] = []
+        started = time.perf_counter()  # the start of a process is no part of a rollback: workers run already
         for start in range(0, len(model.golden), BATCH):
             rows = [golden["features"] for golden in model.golden[start : start + BATCH]]
             answer = client.post("/invocations", json={"dataframe_records": rows})
@@ -141,9 +138,11 @@ def _answers(use_case: UseCase, digest: str) -> None:
                     f"golden vectors are answered with {answer.status_code}", next_step="see the service's log"
                 )
             served += answer.json()["predictions"]
+        answered = time.perf_counter() - started
     worst = max(abs(s - float(g["probability"])) for s, g in zip(served, model.golden, strict=True))
     if not worst <= staging.TOLERANCE:
         raise RehearsalError(f"golden answers are off by up to {worst:.3g}", next_step="see the release's files")
+    return loaded + answered
 
 
 def _outcome(use_case: UseCase, known: list[Candidate], found: dict[str, tuple[float, str]]) -> Rehearsed:

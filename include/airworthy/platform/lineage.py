@@ -16,7 +16,7 @@ from airworthy.ledger import promotions
 from airworthy.ledger.commits import newest_commits
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import ReleaseRow, TrainingSet, VerdictRow
-from airworthy.platform.lineage_things import Thing, commit_in
+from airworthy.platform.lineage_things import Thing, commit_in, is_scores, scored_by
 from airworthy.records import Record, TrainingSetRef
 from airworthy.training.candidates import find_candidate
 
@@ -188,10 +188,13 @@ def _interval_up(case: UseCase, table: str, day: str) -> Node:
         f"version {commit.data_version}, {commit.rows} rows, {commit.digest[:SHORT]}" if commit else "never published"
     )
     layer, _, short = table.removeprefix(f"{case.name}/").partition("/")
-    children = (
-        [_file(case, short, day)] if layer != "features"
-        else [_interval_up(case, case.table("clean", source), day) for source in _sources(case, table)]
-    )  # fmt: skip
+    if is_scores(case, table):
+        rows = _interval_up(case, case.table("clean", case.prediction.source), day)
+        children = [rows, *(_release_up(case, digest) for digest in scored_by(table, day))] if commit else []
+    elif layer == "features":
+        children = [_interval_up(case, case.table("clean", source), day) for source in _sources(case, table)]
+    else:
+        children = [_file(case, short, day)]
     return Node(kind="interval", name=f"{table}/{day}", words=words, children=tuple(children) if commit else ())
 
 
@@ -211,7 +214,21 @@ def _interval_down(case: UseCase, table: str, day: str) -> Node:
                 uses = tuple(_uses(case, view.table, day, reach))
                 children.append(Node(kind="features", name=view.table, words=f"intervals of {span}", children=uses))
         children += _uses(case, table, day, 0)
+        if table == case.table("clean", case.prediction.source):
+            children += _scores(case, day)
     return Node(kind="interval", name=f"{table}/{day}", words=words, children=tuple(children))
+
+
+def _scores(case: UseCase, day: str) -> list[Node]:
+    """The batch predictions of an interval."""
+    from airworthy.serving import batch
+
+    table = case.table(batch.LAYER, batch.NAME)
+    commit = commit_in(table, day)
+    if commit is None:
+        return []
+    by = ", ".join(digest[:SHORT] for digest in scored_by(table, day))
+    return [Node(kind="batch predictions", name=f"{table}/{day}", words=f"{commit.rows} rows by release {by}")]
 
 
 def _uses(case: UseCase, table: str, day: str, reach: int) -> list[Node]:
@@ -263,6 +280,11 @@ def _release_down(case: UseCase, digest: str) -> Node:
     count = predictions_of(case, digest)
     if count:
         children.append(Node(kind="predictions", name=case.table("log", "predictions"), words=f"{count} in the log"))
+    if count := batch_predictions_of(case, digest):
+        from airworthy.serving import batch
+
+        name = case.table(batch.LAYER, batch.NAME)
+        children.append(Node(kind="batch predictions", name=name, words=f"{count} rows"))
     return Node(
         kind="release", name=f"{case.name}/{row.version}" if row else digest,
         words=f"{digest[:SHORT]}, {row.state if row else 'unknown'}", children=tuple(children),
@@ -273,6 +295,17 @@ def predictions_of(case: UseCase, digest: str) -> int:
     """How many collected predictions a release answered."""
     from airworthy.monitoring.collect import log_table
 
-    if not DeltaTable.is_deltatable(tables.url(log_table(case))):
+    return _rows_by(log_table(case), digest)
+
+
+def batch_predictions_of(case: UseCase, digest: str) -> int:
+    """How many rows of published intervals a release scored in batch."""
+    from airworthy.serving import batch
+
+    return _rows_by(case.table(batch.LAYER, batch.NAME), digest)
+
+
+def _rows_by(table: str, digest: str) -> int:
+    if not DeltaTable.is_deltatable(tables.url(table)):
         return 0
-    return int(tables.dataset(log_table(case)).count_rows(filter=pc.field("release") == digest))
+    return int(tables.dataset(table).count_rows(filter=pc.field("release") == digest))

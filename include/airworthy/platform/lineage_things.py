@@ -14,6 +14,7 @@ from sqlalchemy import select
 from airworthy.config import UseCase, get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.errors import ConfigurationError
+from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import promotions
 from airworthy.ledger.database import transaction
@@ -173,6 +174,19 @@ def _spooled(case: UseCase, identity: str) -> dict[str, Any] | None:
                 times = {name: datetime.fromisoformat(record[name]) for name in ("at", "prediction_time")}
                 return {**record, **times}
     return None
+
+
+def is_scores(case: UseCase, table: str) -> bool:
+    """Whether a table holds batch predictions."""
+    from airworthy.serving import batch
+
+    return table == case.table(batch.LAYER, batch.NAME)
+
+
+def scored_by(table: str, day: str) -> list[str]:
+    """Digests of the releases that predicted an interval of batch predictions."""
+    interval = Interval.of(day)
+    return sorted(pc.unique(tables.read(table, interval, interval, columns=["release"])["release"]).to_pylist())
 
 
 def commit_in(table: str, day: str, version: int | None = None) -> Commit | None:

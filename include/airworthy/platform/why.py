@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from airworthy.config import UseCase
-from airworthy.errors import AirworthyError
+from airworthy.errors import AirworthyError, ConfigurationError
 from airworthy.ledger import promotions
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, VerdictRow
-from airworthy.platform.lineage import SHORT, predictions_of, reference
-from airworthy.platform.lineage_things import Thing, release_of
+from airworthy.platform.lineage import SHORT, batch_predictions_of, predictions_of, reference
+from airworthy.platform.lineage_things import Thing, commit_in, is_scores, release_of, scored_by
 from airworthy.records import Record, Verdict
 from airworthy.training.candidates import find_candidate
 
@@ -31,11 +31,14 @@ class Why(Record):
 
 
 def why(thing: Thing) -> Why:
-    """Why a prediction or a version is as it is.
+    """Why a prediction, an interval of batch predictions or a version is as it is.
 
     Raises:
         ConfigurationError: it is neither.
     """
+    if thing.kind == "interval":
+        behind, (title, parts) = _batch(thing)
+        return Why(title=title, parts=(*parts, *_version(thing.use_case, release_of(behind))))
     case, row = thing.use_case, release_of(thing)
     if thing.kind == "prediction" and thing.record is not None:
         record = thing.record
@@ -67,6 +70,34 @@ def _prediction(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> list[
     if promotion is not None:
         parts.append(("who let it serve", _promotion(promotion)))
     return parts
+
+
+def _batch(thing: Thing) -> tuple[Thing, tuple[str, list[tuple[str, str]]]]:
+    """The release behind an interval of batch predictions, and what is known of the interval.
+
+    Raises:
+        ConfigurationError: it is no interval of batch predictions, or was never scored.
+    """
+    case, (table, _, day) = thing.use_case, thing.key.rpartition("/")
+    commit = commit_in(table, day) if is_scores(case, table) else None
+    by = scored_by(table, day) if commit else []
+    if commit is None or not by:
+        raise ConfigurationError(
+            f"{thing.key} holds no batch predictions",
+            next_step=f"give an interval of scores, such as {case.name}/scores/batch/{day}; `airworthy lineage` has the others",
+        )
+    clean = case.table("clean", case.prediction.source)
+    rows = commit_in(clean, day)
+    served = {r.to_digest: r for r in promotions.changes(case.name)}.get(by[0])
+    parts = [
+        ("scored", f"{commit.rows} rows at {commit.committed_at:%Y-%m-%d %H:%M} UTC, version {commit.data_version} of {table}"),
+        ("rows", f"{clean}/{day}, version {rows.data_version}, {rows.rows} rows" if rows else f"{clean}/{day} is gone"),
+        ("features", f"as they were known at each row's {case.prediction.time}, by the offline path; they can be made again"),
+        ("answered by", f"release {by[0][:SHORT]}, the champion then"),
+    ]  # fmt: skip
+    if served is not None:
+        parts.append(("who let it serve", _promotion(served)))
+    return Thing(case, "release", by[0]), (f"Batch predictions of {case.name}, {day}", parts)
 
 
 def _features(record: dict[str, Any]) -> str:
@@ -110,6 +141,8 @@ def _standing(case: UseCase, row: ReleaseRow) -> list[tuple[str, str]]:
         parts.append(("what followed", _promotion(ended[-1])))
     if count := predictions_of(case, row.digest):
         parts.append(("predictions", f"{count} in the prediction log"))
+    if count := batch_predictions_of(case, row.digest):
+        parts.append(("batch predictions", f"{count} rows"))
     return parts
 
 

@@ -13,13 +13,23 @@ from tiny_orders import world as shop
 import stage_suites
 from airworthy import features, ingest, registry
 from airworthy.config import Settings, UseCase, get_settings, get_use_case
-from airworthy.errors import DataRejectedError, NoChampionError, NotLandedError, ReleaseError, SupersededError
+from airworthy.errors import (
+    ConfigurationError,
+    DataRejectedError,
+    NoChampionError,
+    NotLandedError,
+    ReleaseError,
+    SupersededError,
+)
 from airworthy.intervals import Interval
 from airworthy.lake import landing, tables
 from airworthy.ledger import commits
 from airworthy.ledger.clock import advance
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet, Validation
+from airworthy.platform import lineage
+from airworthy.platform.lineage_things import find
+from airworthy.platform.why import why
 from airworthy.serving import batch
 
 from .world import promote, release
@@ -171,3 +181,26 @@ def test_scores_of_days_that_the_champion_learned_from_say_so(orders: UseCase) -
     assert outcome.in_sample
     assert "learned from these days" in outcome.reason
     assert not batch.score(orders, Interval.of("2024-01-10"), run="test").in_sample
+
+
+def test_batch_predictions_are_known_to_lineage_and_why(orders: UseCase) -> None:
+    # Given an interval that the champion scored.
+    champion = release(orders, seed=1)
+    promote(orders, champion)
+    rows = batch.score(orders, DAY, run="test").partition.rows
+    scored, clean = f"tiny_orders/scores/batch/{DAY.key}", f"tiny_orders/clean/orders/{DAY.key}"
+
+    # Then it comes from its clean rows and the release, and both lead to it.
+    up = lineage.up(find(scored))
+    assert [(n.kind, n.name) for n in up.children] == [("interval", clean), ("release", "tiny_orders/1")]
+    (down,) = [n for n in lineage.down(find(clean)).children if n.kind == "batch predictions"]
+    assert (down.name, down.words) == (scored, f"{rows} rows by release {champion.digest[:12]}")
+    (of_release,) = [n for n in lineage.down(find(champion.digest)).children if n.kind == "batch predictions"]
+    assert of_release.words == f"{rows} rows"
+    # And one can ask why; of an interval that nobody scored there is no answer.
+    told = dict(why(find(scored)).parts)
+    assert told["scored"].startswith(f"{rows} rows at ")
+    assert champion.digest[:12] in told["answered by"]
+    assert "ROC AUC 0.800" in told["evidence"]
+    with pytest.raises(ConfigurationError, match="holds no batch predictions"):
+        why(find(f"tiny_orders/scores/batch/{DAY.shift(-1).key}"))
