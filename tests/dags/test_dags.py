@@ -43,6 +43,7 @@ def test_every_file_parses(bag):
         "platform.drill",
         "platform.pause",
         "platform.resume",
+        "platform.release",
     }
 
 

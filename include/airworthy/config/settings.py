@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
         keep_releases: So many releases that served keep their files for a rollback, however old they are.
+        pipeline_repository: Path or URL of the git repository that releases of the pipeline are built from; by default the
+            checkout that runs. ``uv``: the program that builds them; by default the checkout's, or that of the PATH.
+        drain_seconds: So long a switch of the pipeline's release waits for running tasks before it gives up.
         who: Name written into the promotion log for actions of this process.
         cost_currency, cost_per_cpu_hour, cost_per_gb_hour, cost_per_gb_written: What a CPU-hour, a gigabyte (1e9 bytes)
             of memory for an hour and a gigabyte written cost. The defaults have the size of a cloud's list prices and
@@ -86,6 +89,9 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)
     keep_releases: int = Field(default=10, ge=1)
+    pipeline_repository: str = ""
+    uv: str = ""
+    drain_seconds: int = Field(default=900, ge=1)
     who: str = "airworthy"
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"
     lock_file: Path = PROJECT_ROOT / "uv.lock"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -114,5 +116,12 @@ def migrate() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with exclusive("migrate", ""), engine().begin() as connection:
+        present = MigrationContext.configure(connection).get_current_revision()
+        if present is not None and present not in {
+            r.revision for r in ScriptDirectory.from_config(config).walk_revisions()
+        }:
+            # A newer release ran here and this one is run again. Migrations only add, so that it can be.
+            log.warning("the ledger's schema is at %s, which is newer than this code: it is left so", present)
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -464,3 +464,45 @@ class DeliveryMove(Base):
     reason: Mapped[str]
     figures: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class PipelineRelease(Base):
+    """A release of the pipeline itself that was built, and what came of its staging run."""
+
+    __tablename__ = "pipeline_release"
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[str] = mapped_column(index=True)
+    record: Mapped[dict[str, Any]]
+    staged: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    built_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    staged_at: Mapped[datetime | None]
+
+
+class PipelineRequest(Base):
+    """A revision on its way to a target, taken by one run: what became of it."""
+
+    __tablename__ = "pipeline_request"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    revision: Mapped[str]
+    target: Mapped[str]
+    run: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="taken")
+    reason: Mapped[str] = mapped_column(server_default="")
+    at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class PipelineSwitch(Base):
+    """A switch of the pipeline's release, and what came of it. The newest that ``switched`` says what runs."""
+
+    __tablename__ = "pipeline_switch"
+    generation: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    from_digest: Mapped[str | None]
+    to_digest: Mapped[str | None]
+    state: Mapped[str] = mapped_column(server_default="asked")
+    who: Mapped[str]
+    why: Mapped[str]
+    reason: Mapped[str] = mapped_column(server_default="")
+    asked_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    ended_at: Mapped[datetime | None]

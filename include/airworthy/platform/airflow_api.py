@@ -58,6 +58,16 @@ class AirflowApi:
         """Pools, with ``name`` and ``slots``."""
         return self._all("/api/v2/pools", "pools")
 
+    def set_slots(self, pool: str, slots: int) -> None:
+        """Give a pool so many slots; with 0 no task of it starts."""
+        self._send("PATCH", f"/api/v2/pools/{_q(pool)}?update_mask=slots", {"pool": pool, "slots": slots})
+
+    def running_tasks(self) -> list[str]:
+        """Every task that runs or was handed to a worker, as ``dag.task``."""
+        path = "/api/v2/dags/~/dagRuns/~/taskInstances"
+        found = self._all(path, "task_instances", {"state": ["running", "queued", "restarting"]})
+        return [f"{t['dag_id']}.{t['task_id']}" for t in found]
+
     def unpause(self, dag: str) -> None:
         """Let a DAG be scheduled."""
         self._send("PATCH", f"/api/v2/dags/{_q(dag)}", {"is_paused": False})

@@ -17,6 +17,8 @@ TUNABLE = (
     "AIRFLOW__CORE__DEFAULT_POOL_TASK_SLOT_COUNT",
     "AIRFLOW__LOGGING__LOGGING_LEVEL",
 )
+# Says to the platform's own commands that they are steps of a switch (``airworthy.platform.switching``).
+SWITCH = "AIRWORTHY_SWITCH"
 # Airflow's LocalExecutor can stall on unread results beyond this.
 MAX_PARALLELISM = 64
 
@@ -144,6 +146,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         "AIRFLOW_HOME",
         "AIRFLOW_CONFIG",
         "AIRWORTHY_SERVING_STAGE",
+        SWITCH,
     }
     return {n: v for n, v in environ.items() if n not in harmful and not n.startswith("AIRFLOW__")}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airworthy.config import Settings, get_settings
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
-from airworthy.platform import credentials, health, migrations, postgres, processes
+from airworthy.platform import credentials, health, migrations, postgres, processes, switching
 from airworthy.platform.layout import Layout, port_of
 from airworthy.platform.programs import AIRFLOW, PROGRAMS
 from airworthy.platform.supervisor import State, Supervisor
@@ -39,7 +39,8 @@ class Status:
 def up(say: Say = lambda _: None) -> dict[str, float]:
     """Start the platform, bring its schemas up to date, and wait until everything does its work.
 
-    A platform that runs already is checked, what is missing is started.
+    A platform that runs already is checked, what is missing is started. Where a release of the pipeline was switched to, it
+    is that release that is started; a switch that was interrupted is finished first.
 
     Args:
         say: Told what happens, a line each.
@@ -53,8 +54,12 @@ def up(say: Say = lambda _: None) -> dict[str, float]:
     """
     settings = get_settings()
     _check_embedded(settings)
-    credentials.ensure(settings)
     start = time.monotonic()
+    switching.refuse_during_a_switch()
+    if switching.up_elsewhere(say):
+        get_settings.cache_clear()
+        return {"total": round(time.monotonic() - start, 1)}
+    credentials.ensure(settings)
     with _alone(settings):
         supervisor = Supervisor(settings)
         if not supervisor.is_running():
@@ -75,6 +80,7 @@ def down(say: Say = lambda _: None) -> int:
         How many processes had to be ended because nobody looked after them any more (0 is normal).
     """
     settings = get_settings()
+    switching.refuse_during_a_switch()
     supervisor = Supervisor(settings)
     if supervisor.is_running():
         for stage in sorted({p.stage for p in PROGRAMS.values()} - {0}, reverse=True):

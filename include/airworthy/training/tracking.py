@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -85,7 +87,12 @@ def clip(value: object) -> str:
 
 
 def revision() -> str:
-    """The code's git revision, with ``-dirty`` behind it when files that matter differ; ``unknown`` without a checkout."""
+    """The code's git revision, with ``-dirty`` behind it when files that matter differ.
+
+    A release of the pipeline names it in its manifest; ``unknown`` without one and without a checkout.
+    """
+    with suppress(OSError, ValueError, KeyError):
+        return str(json.loads((REPOSITORY / "manifest.json").read_text())["revision"])
     try:
         head = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=normal", "--", *CODE)

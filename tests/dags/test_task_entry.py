@@ -1,0 +1,34 @@
+"""A task's entry: with another package than its DAG's nothing runs, and it is tried again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.execution_time.context import set_current_context
+
+from airworthy.platform.code_identity import OtherWheelError
+
+
+def enter(dag_file: Path) -> list[str]:
+    from airworthy_tasks import outcomes
+
+    ran = []
+    with set_current_context({"dag": SimpleNamespace(fileloc=str(dag_file))}), outcomes():
+        ran.append("the body")
+    return ran
+
+
+def test_the_dags_of_this_checkout_run() -> None:
+    assert enter(Path(__file__).resolve().parents[2] / "dags" / "train.py") == ["the body"]
+
+
+@pytest.mark.parametrize("code", ["0" * 64, ""])
+def test_dags_that_were_released_with_another_wheel_do_not(tmp_path: Path, code: str) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "manifest.json").write_text(json.dumps({"code": code}))
+
+    with pytest.raises(OtherWheelError, match="restart this worker"):
+        enter(tmp_path / "dags" / "train.py")
