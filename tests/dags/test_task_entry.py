@@ -16,7 +16,9 @@ def enter(dag_file: Path) -> list[str]:
     from airworthy_tasks import outcomes
 
     ran = []
-    with set_current_context({"dag": SimpleNamespace(fileloc=str(dag_file))}), outcomes():
+    run = SimpleNamespace(run_type="scheduled")
+    context = {"dag": SimpleNamespace(fileloc=str(dag_file)), "dag_run": run}
+    with set_current_context(context), outcomes():
         ran.append("the body")
     return ran
 
