@@ -77,7 +77,7 @@ def features_show(name: Annotated[str, typer.Argument(metavar="VIEW", help="Such
         + (", pushed as they happen" if view.pushed else ""),
         "table": compiled.table,
         "ttl": view.ttl or "no limit",
-        "missing": f"{_fallback(view.on_missing)}; stale: {_fallback(view.on_stale)}",
+        "missing": f"{_fallback(view.on_missing)}; stale: {_fallback(view.on_stale)}; store away: {_fallback(view.on_outage)}",
         "features": _typed(compiled.features),
         "service": case.training.feature_service,
         "definition": compiled.definition,

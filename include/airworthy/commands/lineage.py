@@ -1,4 +1,4 @@
-"""Commands about where things come from: lineage, why, reproduce."""
+"""Commands about where things come from and what was said about them: lineage, why, feedback, reproduce."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airworthy.commands.output import say, show_json, show_table
+from airworthy.commands.output import UseCaseName, say, show_json, show_table
 
 if TYPE_CHECKING:
     from airworthy.platform.lineage import Node
@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 def add(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for function in (lineage, why, reproduce):
+    for function in (lineage, why, feedback, reproduce):
         app.command(function.__name__)(function)
 
 
@@ -84,6 +84,25 @@ def why(what: What, as_json: AsJson = False) -> None:
     for heading, words in found.parts:
         table.add_row(heading, Text(words))
     Console().print(table)
+
+
+def feedback(
+    name: UseCaseName,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The newest so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show what clients said about predictions, beside what was predicted: labels, disputes and comments, newest first."""
+    from airworthy.config import get_use_case
+    from airworthy.platform.said import said
+
+    rows = said(get_use_case(name), limit)
+    if as_json:
+        show_json([row.to_json() for row in rows])
+        return
+    show_table(
+        f"Feedback on {name}", ("at (UTC)", "prediction", "said", "predicted", "by release"),
+        [(f"{r.at:%Y-%m-%d %H:%M}", r.prediction_id, r.words, r.predicted, r.release[:12]) for r in rows],
+    )  # fmt: skip
 
 
 def reproduce(

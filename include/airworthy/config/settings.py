@@ -40,6 +40,9 @@ class Settings(BaseSettings):
         clock: ``wall``, or ``replay``: data time then comes from the ledger.
         spool: Folder of the prediction service's append-only log (local disk).
         forms: Folder of what Airflow's forms offer; workers write it and the DAG processor reads it.
+        spool_sync_ms: How the log is synced to the disk, against the loss of power: 0, before the answers leave, once for all
+            requests in flight; a longer time, in the background that often; -1, when the system likes.
+        online_timeout: Seconds that the prediction service waits for the online store before what the views declare counts.
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
@@ -85,6 +88,8 @@ class Settings(BaseSettings):
     clock: Literal["wall", "replay"] = "replay"
     spool: Path = Path()
     forms: Path = Path()
+    spool_sync_ms: int = Field(default=0, ge=-1, le=60_000)
+    online_timeout: float = Field(default=2.0, gt=0, le=60)
     forget_key: SecretStr | None = None
     lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)

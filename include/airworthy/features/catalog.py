@@ -190,8 +190,8 @@ def _check_view(use_case: UseCase, view: FeatureView) -> None:
                 f"entity {key} is no field of the request with a type of {', '.join(KEY_TYPES)}",
                 "correct prediction.request",
             )
-    if unknown := {view.on_missing, view.on_stale} - set(FALLBACKS):
-        refuse(f"on_missing or on_stale is {sorted(unknown)[0]!r}", f"use one of {', '.join(FALLBACKS)}")
+    if unknown := {view.on_missing, view.on_stale, view.on_outage} - set(FALLBACKS):
+        refuse(f"on_missing, on_stale or on_outage is {sorted(unknown)[0]!r}", f"use one of {', '.join(FALLBACKS)}")
     _check_reads(use_case, view, refuse)
 
 

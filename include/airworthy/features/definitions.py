@@ -38,6 +38,8 @@ class FeatureView:
         on_missing, on_stale: What a prediction does where the online store has no value of an entity, or one older than
             the ttl: ``null`` (the features are null, as the point-in-time join gives them to training) or ``refuse``
             (no prediction is made without it). Either way the view is named in the answer.
+        on_outage: The same where the online store itself does not answer. It is ``refuse`` unless declared otherwise: the model
+            has not learned from rows whose values somebody could not read. An answer made so is marked as degraded.
         pushed: Observations are pushed as they happen: ``build`` must be row by row over one source (the spine's
             interval of a row is the one that holds its event time).
         description, owner: For people.
@@ -51,6 +53,7 @@ class FeatureView:
     ttl: timedelta | None = None
     on_missing: Fallback = "null"
     on_stale: Fallback = "null"
+    on_outage: Fallback = "refuse"
     pushed: bool = False
     description: str = ""
     owner: str = ""

@@ -14,6 +14,7 @@ from feast import FeatureView
 
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
+from airworthy.features.bounded import BoundedReads
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
 from airworthy.features.feast_repo import not_applied, registered_service, registered_view, store
 from airworthy.features.online_store import Found
@@ -32,11 +33,13 @@ class FeatureVector:
         values: Every column of ``feature_columns``, in order.
         missing: Views that have no value for this entity (or none that is known yet): their features are None.
         stale: Views whose value is older than their ttl: their features are None.
+        degraded: The online store did not answer: its views are all missing, whatever it holds.
     """
 
     values: dict[str, FeatureValue]
     missing: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    degraded: bool = False
 
 
 class OnlineFeatures:
@@ -44,16 +47,21 @@ class OnlineFeatures:
 
     Args:
         use_case: The use case.
+        patience: Seconds to wait for the online store. When it does not answer in time, what its views declare counts
+            (``on_outage``), at once, until it answers again. None: wait for it, and fail with it.
 
     Raises:
         ConfigurationError: the features are not registered with Feast as they are defined.
     """
 
-    def __init__(self, use_case: UseCase) -> None:
+    def __init__(self, use_case: UseCase, patience: float | None = None) -> None:
         self._use_case = use_case
         self._catalog: Catalog = catalog(use_case)
         self._thread = threading.local()
         self._registered = _registered(use_case, self._catalog.views)
+        what = f"the online store of {use_case.name}"
+        nothing: list[list[Any]] = [[] for _ in self._registered]
+        self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
 
     def lookup(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
         """Feature vectors for requests, in order.
@@ -66,8 +74,8 @@ class OnlineFeatures:
 
         Raises:
             ConfigurationError: a field has a type that cannot be used.
-            ServiceUnavailableError: the online store does not answer, or a value is missing or stale of a view that
-                declares ``refuse`` for it.
+            ServiceUnavailableError: the online store does not answer, or a value is missing or stale, and a view declares
+                ``refuse`` for it.
         """
         if not requests:
             return []
@@ -113,28 +121,35 @@ class OnlineFeatures:
         self, own: list[dict[str, FeatureValue]], columns: dict[str, list[Any]], moment: datetime
     ) -> list[FeatureVector]:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        found = self._online(rows)
+        keyed = self._keyed(rows)
+        degraded = False
+        try:
+            found = self._online(keyed, len(rows))
+        except ServiceUnavailableError:
+            if self._reads is None or any(view.view.on_outage == "refuse" for view in self._catalog.views):
+                raise
+            degraded = True
+            found = [[None] * len(rows) for _ in keyed]
         vectors = []
         for number, values in enumerate(own):
             missing, stale = [], []
             for view, entities in zip(self._catalog.views, found, strict=True):
                 online = entities[number]
                 state = _state(online, view.view.ttl, moment)
-                if state != "present":
+                if state != "present" and not degraded:
                     _fall_back(view, state, {key: rows[number][key] for key in view.keys})
                 if state == "missing":
                     missing.append(view.name)
                 elif state == "stale":
                     stale.append(view.name)
                 values.update(_values(view, online if state == "present" else None))
-            vectors.append(FeatureVector(values, tuple(missing), tuple(stale)))
+            vectors.append(FeatureVector(values, tuple(missing), tuple(stale), degraded))
         return vectors
 
-    def _online(self, rows: list[dict[str, Any]]) -> list[list[Found | None]]:
-        """What is online for each view and row; nothing for a row without the view's key, since no entity is null."""
-        feast_store: Any = store(self._use_case)
+    def _keyed(self, rows: list[dict[str, Any]]) -> list[list[tuple[int, Any]]]:
+        """For each view the rows that have its key, with the key: no entity is null."""
         try:
-            keyed = [
+            return [
                 [(n, entity_key(view, row)) for n, row in enumerate(rows) if all(row[k] is not None for k in view.keys)]
                 for view in self._catalog.views
             ]
@@ -142,12 +157,21 @@ class OnlineFeatures:
             raise ConfigurationError(
                 f"a request field does not fit its type: {error}", next_step="see the request's schema"
             ) from error
-        asked = [(view, [key for _, key in keys]) for view, keys in zip(self._registered, keyed, strict=True)]
-        answers = feast_store.provider.online_store.read_views(feast_store.config, asked)
-        found: list[list[Found | None]] = [[None] * len(rows) for _ in keyed]
-        for each, keys, answer in zip(found, keyed, answers, strict=True):
-            for (number, _), online in zip(keys, answer, strict=True):
+
+    def _online(self, keyed: list[list[tuple[int, Any]]], count: int) -> list[list[Found | None]]:
+        """What is online for each view and row."""
+        keys = [[key for _, key in each] for each in keyed]
+        answers = self._reads.read(lambda: self._read(keys)) if self._reads else self._read(keys)
+        found: list[list[Found | None]] = [[None] * count for _ in keyed]
+        for each, numbered, answer in zip(found, keyed, answers, strict=True):
+            for (number, _), online in zip(numbered, answer, strict=True):
                 each[number] = online
+        return found
+
+    def _read(self, keys: list[list[Any]]) -> list[list[Found | None]]:
+        feast_store: Any = store(self._use_case)
+        asked = list(zip(self._registered, keys, strict=True))
+        found: list[list[Found | None]] = feast_store.provider.online_store.read_views(feast_store.config, asked)
         return found
 
 

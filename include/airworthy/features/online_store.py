@@ -272,6 +272,8 @@ def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Conne
         "options": f"{given.get('options') or ''} {lease}",
         "connect_timeout": max(2, math.ceil(config.pool_timeout_seconds)),
         "keepalives_idle": config.keepalives_idle,
+        # What was sent to a machine that is gone is given up, and whoever waits for the answer goes on.
+        "tcp_user_timeout": math.ceil(config.pool_timeout_seconds * 1000),
     }
     pool = ConnectionPool(
         _get_conninfo(config),

@@ -49,12 +49,13 @@ SCHEMA = pa.schema(
         ("request", pa.string()),
         ("features", pa.string()),
         ("features_from", pa.string()),
+        ("role", pa.string()),
         ("spool_file", pa.string()),
         ("spool_offset", pa.int64()),
     ]
 )
 AS_JSON = ("id", "request", "features")
-LATER = ("feature_service", "feature_digest", "features_from")  # frames of older services lack them
+LATER = ("feature_service", "feature_digest", "features_from", "role")  # frames of older services lack them
 AS_TIME = ("at", "prediction_time")
 # Of one commit: bounds the memory of a collection after a long pause.
 MAX_ROWS = 100_000
@@ -200,8 +201,12 @@ def _repair_ledger(use_case: UseCase) -> None:
 
 
 def predictions(use_case: UseCase, first: Interval, last: Interval) -> pa.Table:
-    """The log's rows by the interval of their prediction time, both ends included, in the order of asking."""
+    """What was answered, by the interval of its prediction time, both ends included, in the order of asking.
+
+    Without what a challenger scored in shadow mode: nobody saw it.
+    """
     rows = tables.read(log_table(use_case), first, last)
+    rows = rows.filter(pc.fill_null(pc.not_equal(rows["role"], "shadow"), True))
     return rows.take(
         pc.sort_indices(rows, sort_keys=[("prediction_time", "ascending"), ("prediction_id", "ascending")])
     )

@@ -32,6 +32,7 @@ VECTORS = 5_000
 EXAMPLES = 3
 SHOWN = 5
 REQUEST = "request"
+NOT_LOOKED_UP = ("caller", "fallback")
 
 
 def skew(use_case: UseCase, last_day: Interval, days: int = 7, *, run: str) -> SkewOutcome:
@@ -81,8 +82,8 @@ def recorded(use_case: str, window: str) -> SkewOutcome | None:
 
 
 def _looked_up(served: pa.Table) -> pa.Table:
-    """Without the vectors that clients gave whole: there is nothing that they should have been."""
-    return served.filter(pc.fill_null(pc.not_equal(served["features_from"], "caller"), True))
+    """Without the vectors that clients gave whole, and those of an online store that was away: nothing was looked up."""
+    return served.filter(pc.fill_null(pc.invert(pc.is_in(served["features_from"], pa.array(NOT_LOOKED_UP))), True))
 
 
 def _recomputable(use_case: UseCase, served: pa.Table) -> pa.Table:

@@ -27,6 +27,7 @@ from airworthy.lake import quarantine, tables
 from airworthy.lake.landing import filesystem
 from airworthy.ledger import commits
 from airworthy.ledger.database import exclusive, transaction
+from airworthy.ledger.feedback import forget_feedback
 from airworthy.ledger.forgotten import key_digest, remember_to_forget
 from airworthy.ledger.models import RedactedTrainingSet, ReleaseRow, TrainingSet, VerdictRow
 from airworthy.platform import backup as backups
@@ -57,6 +58,7 @@ class Forgotten(Record):
         old_files: Files of old versions of tables that were removed, and entries of their logs.
         pages: Pages of reports that named the key, and were removed.
         notes: Rows of the ledger in which it was an example, and is no more.
+        feedback: What was said about its predictions, and was removed.
         backups_until: When the last of the backups that hold it goes, UTC; empty when there is none.
         stays: What still holds the key, and what to do about it.
     """
@@ -71,6 +73,7 @@ class Forgotten(Record):
     old_files: int
     pages: int = 0
     notes: int = 0
+    feedback: int = 0
     backups_until: str = ""
     stays: tuple[str, ...] = STAYS
 
@@ -90,6 +93,7 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     """
     from airworthy import features
     from airworthy.features.catalog import catalog
+    from airworthy.monitoring.collect import log_table
     from airworthy.serving import batch
 
     def bears(found: pa.Table) -> pa.Array:
@@ -113,13 +117,15 @@ def forget(use_case: UseCase, column: str, value: str, *, who: str) -> Forgotten
     scores = use_case.table(batch.LAYER, batch.NAME)
     rows[scores] = _from_table(scores, f"{use_case.name}/score/{{key}}", lambda found: _among(found, ids), who)
     online = sum(_from_online(use_case, name, found) for name, found in entities.items())
-    rows.update(_from_log(use_case, column, value))
+    gone = _from_log(use_case, column, value)
+    rows[log_table(use_case)] = len(gone)
     training_sets = _from_training_sets(use_case, ids)
     outcome = Forgotten(
         use_case=use_case.name, column=column, rows=rows, online=online, files=_from_files(use_case, value),
         training_sets=training_sets, models=_models(use_case, training_sets),
         old_files=sum(retention.vacuum(name, (), timedelta(0), full=False) for name in rows) + traces.from_logs(rows),
         pages=traces.from_pages(use_case, value), notes=traces.from_ledger(use_case, value),
+        feedback=forget_feedback(use_case.name, gone),
         backups_until=backups.kept_until(),
     )  # fmt: skip
     remember_to_forget(use_case.name, column, digest, who, outcome.to_json())
@@ -221,8 +227,8 @@ def _prediction_ids(use_case: UseCase, column: str, value: str) -> pa.Table:
     return rows.filter(_bears(rows, column, value)).select(use_case.prediction.id)
 
 
-def _from_log(use_case: UseCase, column: str, value: str) -> dict[str, int]:
-    """Remove the key's predictions; a column of the request or of the id names it."""
+def _from_log(use_case: UseCase, column: str, value: str) -> list[str]:
+    """Remove the key's predictions; a column of the request or of the id names it. Returns their ids."""
     from airworthy.monitoring.collect import collect, log_table
 
     name = log_table(use_case)
@@ -235,7 +241,7 @@ def _from_log(use_case: UseCase, column: str, value: str) -> dict[str, int]:
             quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids[start : start + BATCH])
             tables.open_table(name).delete(f"prediction_id IN ({quoted})")
     retention.collected(use_case)
-    return {name: len(ids)}
+    return ids
 
 
 def _from_training_sets(use_case: UseCase, ids: pa.Table) -> dict[str, int]:

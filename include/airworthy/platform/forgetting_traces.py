@@ -15,7 +15,7 @@ from airworthy.lake import tables
 from airworthy.lake.landing import filesystem
 from airworthy.ledger.audit import PLATFORM
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import HumanAction, IngestedInterval, QuarantineRelease, Validation
+from airworthy.ledger.models import Feedback, HumanAction, IngestedInterval, QuarantineRelease, Validation
 
 GONE = "[forgotten]"
 TEXTS = (".html", ".json", ".svg", ".txt")
@@ -51,7 +51,11 @@ def from_pages(use_case: UseCase, value: str) -> int:
 
 
 def from_ledger(use_case: UseCase, value: str) -> int:
-    """Take the key out of what validations, ingests, releases of quarantine and people's actions say; returns how many rows."""
+    """Take the key out of what validations, ingests, releases of quarantine, people's actions and feedback say.
+
+    Returns:
+        How many rows.
+    """
     sought, count = word(value), 0
     with transaction() as session:
         for validation in session.scalars(select(Validation).where(Validation.use_case == use_case.name)):
@@ -70,6 +74,10 @@ def from_ledger(use_case: UseCase, value: str) -> int:
             before = (action.subject, action.why, action.outcome)
             action.subject, action.why, action.outcome = (sought.sub(GONE, words) for words in before)
             count += (action.subject, action.why, action.outcome) != before
+        for said in session.scalars(select(Feedback).where(Feedback.use_case == use_case.name)):
+            comment = sought.sub(GONE, said.comment)
+            if comment != said.comment:
+                said.comment, count = comment, count + 1
     return count
 
 

@@ -295,7 +295,7 @@ def predictions_of(case: UseCase, digest: str) -> int:
     """How many collected predictions a release answered."""
     from airworthy.monitoring.collect import log_table
 
-    return _rows_by(log_table(case), digest)
+    return _rows_by(log_table(case), digest, pc.field("role").is_null() | (pc.field("role") != "shadow"))
 
 
 def batch_predictions_of(case: UseCase, digest: str) -> int:
@@ -305,7 +305,8 @@ def batch_predictions_of(case: UseCase, digest: str) -> int:
     return _rows_by(case.table(batch.LAYER, batch.NAME), digest)
 
 
-def _rows_by(table: str, digest: str) -> int:
+def _rows_by(table: str, digest: str, which: pc.Expression | None = None) -> int:
     if not DeltaTable.is_deltatable(tables.url(table)):
         return 0
-    return int(tables.dataset(table).count_rows(filter=pc.field("release") == digest))
+    own = pc.field("release") == digest
+    return int(tables.dataset(table).count_rows(filter=own if which is None else own & which))

@@ -1,8 +1,12 @@
-"""The reports' web server: Data Docs, verdicts and drift reports as static files, by default for this machine only."""
+"""The reports' web server: Data Docs, verdicts and drift reports as static files, and why a prediction was what it was.
+
+By default for this machine only: there is no login.
+"""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +14,12 @@ from pathlib import Path
 from airworthy.config import Settings, get_settings
 from airworthy.errors import ConfigurationError
 from airworthy.platform.layout import port_of
+
+PREDICTION = re.compile(r"[0-9a-f]{32}")
+WHY_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "th{text-align:left;vertical-align:top;padding:.4rem 1rem .4rem 0;white-space:nowrap}td{padding:.4rem 0}"
+)
 
 
 def folder(settings: Settings) -> Path:
@@ -29,7 +39,7 @@ def folder(settings: Settings) -> Path:
 
 
 def create_app(root: Path) -> object:
-    """The application: files below ``root``, and a list of a folder that has no ``index.html``."""
+    """The application: files below ``root``, a list of a folder without ``index.html``, and why a prediction was what it was."""
     from html import escape
     from urllib.parse import quote
 
@@ -65,7 +75,32 @@ def create_app(root: Path) -> object:
             f"<!doctype html><title>{title}</title><h1>Reports {title}</h1><ul>{items or '<li>none yet</li>'}</ul>"
         )
 
-    return Starlette(routes=[Route("/", listing), Route("/{path:path}", listing)])
+    def why_page(request: Request) -> Response:
+        from airworthy.errors import AirworthyError
+        from airworthy.platform.lineage_things import find
+        from airworthy.platform.why import why
+
+        identity = request.path_params["prediction"]
+        if not PREDICTION.fullmatch(identity):
+            raise HTTPException(404)
+        try:
+            found = why(find(identity))
+        except AirworthyError as error:
+            return HTMLResponse(f"<!doctype html><title>Why</title><p>{escape(error.what)}</p>", status_code=404)
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in found.parts)
+        title = escape(found.title)
+        return HTMLResponse(
+            f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{WHY_STYLE}</style>"
+            f"<h1>{title}</h1><table>{rows}</table></html>"
+        )
+
+    return Starlette(
+        routes=[
+            Route("/", listing),
+            Route("/why/{prediction}", why_page),
+            Route("/{path:path}", listing),
+        ]
+    )
 
 
 def arguments(settings: Settings, given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -8,6 +8,7 @@ from airworthy.config import UseCase
 from airworthy.errors import AirworthyError, ConfigurationError
 from airworthy.ledger import promotions
 from airworthy.ledger.database import transaction
+from airworthy.ledger.feedback import feedback
 from airworthy.ledger.models import Promotion, ReleaseRow, VerdictRow
 from airworthy.platform.lineage import SHORT, batch_predictions_of, predictions_of, reference
 from airworthy.platform.lineage_things import Thing, commit_in, is_scores, release_of, scored_by
@@ -51,7 +52,8 @@ def why(thing: Thing) -> Why:
 def _prediction(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> list[tuple[str, str]]:
     threshold = case.problem.threshold
     acts = "at or above" if record["decision"] else "below"
-    asked = ", ".join(f"{name} {value}" for name, value in record["request"].items())
+    hidden = case.sources[case.prediction.source].masks
+    asked = ", ".join(f"{name} {hidden.get(name) or value}" for name, value in record["request"].items())
     parts = [
         (
             "answer",
@@ -61,12 +63,14 @@ def _prediction(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> list[
         ),
         ("asked", f"at {record['prediction_time']:%Y-%m-%d %H:%M} UTC (data time): {asked}"),
         ("features", _features(record)),
-        ("what moved it", _moved(record, row)),
+        ("what moved it", _moved(case, record, row)),
     ]
     promotion = {r.generation: r for r in promotions.promotion_log(case.name)}.get(record["generation"])
-    parts.append(
-        ("answered by", f"version {row.version}, release {row.digest[:SHORT]}, generation {record['generation']}")
-    )
+    role = record.get("role") or "champion"
+    words = f"version {row.version}, release {row.digest[:SHORT]}, generation {record['generation']}, as {role}"
+    parts.append(("answered by", words + (": nobody saw it" if role == "shadow" else "")))
+    if said := _said(case, record["prediction_id"]):
+        parts.append(("feedback", said))
     if promotion is not None:
         parts.append(("who let it serve", _promotion(promotion)))
     return parts
@@ -100,6 +104,13 @@ def _batch(thing: Thing) -> tuple[Thing, tuple[str, list[tuple[str, str]]]]:
     return Thing(case, "release", by[0]), (f"Batch predictions of {case.name}, {day}", parts)
 
 
+def _said(case: UseCase, prediction: str) -> str:
+    return "; ".join(
+        f"{one.kind} {one.comment[:200] if one.label is None else str(one.label).lower()} ({one.at:%Y-%m-%d %H:%M} UTC)"
+        for one in feedback(case.name, [prediction], limit=MOST)
+    )
+
+
 def _features(record: dict[str, Any]) -> str:
     unknown = [name for name, value in record["features"].items() if value is None]
     words = f"{len(record['features'])} values, {len(unknown)} of them unknown"
@@ -109,20 +120,20 @@ def _features(record: dict[str, Any]) -> str:
     return words
 
 
-def _moved(record: dict[str, Any], row: ReleaseRow) -> str:
+def _moved(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> str:
     """The features whose absence changes the probability most: each is withheld once, by itself."""
-    from airworthy import registry
+    from airworthy import features, registry
+    from airworthy.serving.explanation import withheld
 
     try:
-        model = registry.load(row.digest)
-        vector = {name: record["features"][name] for name in model.columns}
-        known = [name for name, value in vector.items() if value is not None]
-        answers = model.predict([vector, *({**vector, name: None} for name in known)])
+        answer, effects = withheld(registry.load(row.digest), record["features"])
     except (AirworthyError, KeyError) as error:
         return f"not known: {error.what if isinstance(error, AirworthyError) else f'no value of {error} was logged'}"
-    again = abs(float(answers[0]) - record["probability"])
-    effects = sorted(zip(known, answers[1:], strict=True), key=lambda pair: -abs(answers[0] - pair[1]))[:MOST]
-    told = "; ".join(f"{n} = {_shown(vector[n])} ({answers[0] - without:+.3f})" for n, without in effects)
+    again = abs(answer - record["probability"])
+    hidden = features.masks(case)
+    told = "; ".join(
+        f"{e.feature} = {hidden.get(e.feature) or _shown(e.value)} ({e.change:+.3f})" for e in effects[:MOST]
+    )
     same = "the release gives the same answer again" if again <= SAME else f"the release now differs by {again:.2g}"
     return f"{told}. (Change against the answer without that one value; {same}.)"
 

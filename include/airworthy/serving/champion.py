@@ -1,4 +1,4 @@
-"""Follows the promotion log: loads and warms the champion beside the running one, then swaps one reference."""
+"""Follows the promotion log: loads and warms champion and challenger beside what runs, then swaps one reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,9 @@ from airworthy.config import UseCase, get_settings
 from airworthy.errors import AirworthyError, ReleaseError
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
+from airworthy.ledger.tallies import report_tally
 from airworthy.serving.cache import ReleaseCache
+from airworthy.serving.trial import Counts, Serving, Trial
 from airworthy.training.model_files import LoadedModel
 
 POLL_SECONDS = 0.2
@@ -29,29 +31,8 @@ RETRY_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Serving:
-    """What answers now.
-
-    Attributes:
-        model: The loaded release.
-        digest: The release's digest.
-        generation: Of the promotion log; 0 for a release that is staged and not promoted.
-    """
-
-    model: LoadedModel
-    digest: str
-    generation: int
-
-    @property
-    def version(self) -> str:
-        """Version in the registry and first digits of the digest, such as ``v3-0f9c2b7a11d4``."""
-        short = self.digest[:12]
-        return short if self.model.version is None else f"v{self.model.version}-{short}"
-
-
 class ChampionKeeper:
-    """Keeps the newest champion of a use case loaded. Readers take ``serving`` once for each request.
+    """Keeps the champion of a use case loaded, and the challenger on trial. Readers take ``serving`` once for each request.
 
     Args:
         use_case: The use case.
@@ -70,12 +51,13 @@ class ChampionKeeper:
         self.error: str | None = None
         self.unfit: str | None = None
         self.ledger_away = False
+        self.counts = Counts()
         self._cache = cache
         self._warm = warm
         self._is_unfit = unfit
         self._looked = 0.0
         self._stage = stage
-        self._refused: tuple[promotions.Champion, float] | None = None
+        self._refused: tuple[promotions.Traffic, float] | None = None
         self._moment: datetime | None = None
         self._stop = threading.Event()
         self._changed = threading.Event()
@@ -121,60 +103,90 @@ class ChampionKeeper:
         if target is None or self._serves(target) or self._refused_lately(target):
             return
         try:
-            serving = self._load(target)
+            serving = self._load_all(target)
         except Exception as error:
             # Whatever is wrong with a new release, the last good one goes on answering.
-            log.exception("release %s of %s cannot serve", target.digest[:12], self.use_case.name)
+            log.exception("release %s of %s cannot serve", target.champion[:12], self.use_case.name)
             self._refused = (target, time.monotonic())
-            self.error = f"release {target.digest[:12]} (generation {target.generation}) cannot serve: {_words(error)}"
+            self.error = (
+                f"release {target.champion[:12]} (generation {target.generation}) cannot serve: {_words(error)}"
+            )
         else:
             self.serving, self.unfit = serving, None
-            self.error, self._refused = None, None
-            log.info("%s serves %s, generation %s", self.use_case.name, serving.version, serving.generation)
+            trial = serving.trial
+            if trial is None or trial.model is not None:
+                self.error, self._refused = None, None
+            beside = f", {trial.digest[:12]} has {trial.share:.0%}" if trial else ""
+            log.info("%s serves %s, generation %s%s", self.use_case.name, serving.version, serving.generation, beside)
             self._remember(serving)
         self._changed.set()
 
     def _look_at_definitions(self) -> None:
         """Features may be defined anew, and their values published, while this process runs."""
-        if self.serving is None or time.monotonic() - self._looked < DEFINITIONS_SECONDS:
+        serving = self.serving
+        if serving is None or time.monotonic() - self._looked < DEFINITIONS_SECONDS:
             return
         self._looked = time.monotonic()
-        unfit = self._is_unfit(self.serving.model)
+        unfit = self._is_unfit(serving.model)
         if unfit and unfit != self.unfit:
             log.error("%s", unfit)
         self.unfit = unfit
+        trial = serving.trial
+        if trial and trial.model and self._is_unfit(trial.model):
+            self.serving = replace(serving, trial=replace(trial, model=None))  # the next step tells why
 
-    def _target(self) -> promotions.Champion | None:
+    def _target(self) -> promotions.Traffic | None:
         if self._stage is not None:
-            return promotions.Champion(self._stage, 0)
+            return promotions.Traffic(self._stage, 0)
         try:
-            champion = promotions.champion(self.use_case.name)
+            traffic = promotions.traffic(self.use_case.name)
             self.ledger_away = False
-            return champion
+            return traffic
         except SQLAlchemyError as error:
             if not self.ledger_away:
                 log.warning("the ledger does not answer, %s keeps its champion: %s", self.use_case.name, _words(error))
             self.ledger_away = True
-            return self._cache.champion() if self.serving is None else None
+            kept = self._cache.champion() if self.serving is None else None
+            return promotions.Traffic(kept.digest, kept.generation) if kept else None
 
-    def _serves(self, target: promotions.Champion) -> bool:
+    def _serves(self, target: promotions.Traffic) -> bool:
         present = self.serving
-        return present is not None and (present.digest, present.generation) == (target.digest, target.generation)
+        if present is None or (present.digest, present.generation) != (target.champion, target.generation):
+            return False
+        return target.challenger is None or (present.trial is not None and present.trial.model is not None)
 
-    def _refused_lately(self, target: promotions.Champion) -> bool:
+    def _refused_lately(self, target: promotions.Traffic) -> bool:
         if self._refused is None or self._refused[0] != target:
             return False
         return time.monotonic() - self._refused[1] < RETRY_SECONDS
 
-    def _load(self, target: promotions.Champion) -> Serving:
+    def _load_all(self, target: promotions.Traffic) -> Serving:
+        """The champion, which must load, and the challenger, in whose place the champion answers when it does not."""
+        serving = Serving(self._load(target.champion), target.champion, target.generation)
+        if target.challenger is None:
+            return serving
+        model = None
+        try:
+            model = self._load(target.challenger)
+        except Exception as error:
+            log.exception("release %s of %s cannot be tried", target.challenger[:12], self.use_case.name)
+            self._refused = (target, time.monotonic())
+            self.error = f"release {target.challenger[:12]} on trial (generation {target.generation}) cannot be loaded: {_words(error)}"
+            self.counts.add(target.generation, "challenger" if target.share else "shadow", 1, 1)
+        return replace(serving, trial=Trial(target.challenger, target.share, model))
+
+    def _load(self, digest: str) -> LoadedModel:
+        """A release, verified and warmed; what is loaded already is taken as it is."""
         present = self.serving
-        if present is not None and present.digest == target.digest:
-            return Serving(present.model, target.digest, target.generation)
-        model = self._cache.load(target.digest)
+        if present is not None and present.digest == digest:
+            return present.model
+        if present is not None and present.trial and present.trial.model and present.trial.digest == digest:
+            return present.trial.model
+        model = self._cache.load(digest)
         if unfit := self._is_unfit(model):
             raise ReleaseError(unfit, next_step="deliver a model that was trained on the present definitions")
         self._warm(model)
-        return Serving(model, target.digest, target.generation)
+        return model
 
     def _remember(self, serving: Serving) -> None:
         if self._stage is None and not self.ledger_away:
@@ -192,10 +204,17 @@ class ChampionKeeper:
                     settings.service_instance, os.getpid(), self.use_case.name, serving.generation if serving else 0,
                     serving.digest if serving else None, error,
                 )  # fmt: skip
+                self._tell_counts()
             except SQLAlchemyError:
                 log.debug("the ledger does not take the heartbeat of %s", self.use_case.name)
             self._changed.wait(REPORT_SECONDS)
             self._changed.clear()
+
+    def _tell_counts(self) -> None:
+        settings = get_settings()
+        for (generation, role), tally in self.counts.untold().items():
+            report_tally(settings.service_instance, os.getpid(), self.use_case.name, generation, role, tally)
+            self.counts.told((generation, role), tally)
 
 
 def warm_up(model: LoadedModel, values: list[dict[str, Any]]) -> None:

@@ -30,11 +30,14 @@ MAX_BODY = 1 << 20
 MAX_NUMBER = 1e12
 MARGIN = timedelta(days=366)
 MAX_ERRORS = 20
+MAX_EXPLAINED = 20
+MAX_COMMENT = 2000
 
 Text = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Integer = Annotated[StrictInt, Field(gt=-MAX_NUMBER, lt=MAX_NUMBER)]
 Number = Annotated[StrictFloat, Field(allow_inf_nan=False, gt=-MAX_NUMBER, lt=MAX_NUMBER)]
 Finite = Annotated[StrictFloat, Field(allow_inf_nan=False)]
+PredictionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9a-f]{32}$")]
 Cell = StrictBool | StrictInt | Finite | Annotated[str, Field(max_length=256)] | None
 Row = dict[Annotated[str, Field(max_length=MAX_TEXT)], Cell]
 
@@ -57,6 +60,7 @@ class Prediction(BaseModel):
         generation: Of the promotion log: which switch of champions this answer belongs to.
         missing: Feature views without a value for this request.
         stale: Feature views whose value is too old to use.
+        degraded: The online store did not answer: the views in ``missing`` have what they declare for a missing value.
     """
 
     prediction_id: str
@@ -67,12 +71,64 @@ class Prediction(BaseModel):
     generation: int
     missing: list[str]
     stale: list[str]
+    degraded: bool = False
 
 
 class Predictions(BaseModel):
     """The answers, in the order of the requests."""
 
     predictions: list[Prediction]
+
+
+class Effect(BaseModel):
+    """What one value did to an answer: the change of the probability against the answer without it."""
+
+    feature: str
+    value: str | float | int | bool | None
+    change: float
+
+
+class Explanation(Prediction):
+    """A prediction with what moved it: each known value is withheld once, by itself; the largest changes come first."""
+
+    effects: list[Effect]
+
+
+class Explanations(BaseModel):
+    """Predictions with their reasons, in the order of the requests."""
+
+    predictions: list[Explanation]
+
+
+class Label(Strict):
+    """What really happened."""
+
+    kind: Literal["label"]
+    prediction_id: PredictionId
+    label: StrictBool
+
+
+class Remark(Strict):
+    """A dispute (the answer is wrong, and why) or a comment."""
+
+    kind: Literal["dispute", "comment"]
+    prediction_id: PredictionId
+    comment: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_COMMENT, pattern=r"^[^\x00]*$")]
+
+
+class FeedbackItems(Strict):
+    """What a client says about predictions that it got."""
+
+    feedback: Annotated[
+        list[Annotated[Label | Remark, Discriminator("kind")]], Field(min_length=1, max_length=MAX_BATCH)
+    ]
+
+
+class FeedbackKept(BaseModel):
+    """How many were kept, and how many had been said before in the same words."""
+
+    kept: int
+    repeated: int
 
 
 class Observations(Strict):
@@ -153,6 +209,9 @@ def refusals(errors: list[Any]) -> list[dict[str, str]]:
 
 def plain(value: Any) -> Any:
     """A feature or request value as a JSON value: times as ISO text in UTC, numbers that are none as null."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if hasattr(value, "item"):

@@ -18,6 +18,8 @@ from airworthy.config import Settings
 from airworthy.errors import AirworthyError, ConfigurationError, DataRejectedError
 from airworthy.serving.contract import MAX_BODY, MAX_ERRORS, refusals
 
+KEY_HEADER = "X-API-Key"
+
 Handlers = dict[int | type[Exception], Callable[[Request, Any], Any]]
 
 
@@ -49,7 +51,7 @@ def key_dependencies(settings: Settings) -> list[Any]:
     if not key:
         return []
 
-    async def check(given: str | None = Security(APIKeyHeader(name="X-API-Key", auto_error=False))) -> None:
+    async def check(given: str | None = Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))) -> None:
         if given is None or not hmac.compare_digest(given.encode(), key):
             raise HTTPException(401, "the header X-API-Key is missing or wrong", headers={"WWW-Authenticate": "ApiKey"})
 

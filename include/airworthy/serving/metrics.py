@@ -55,6 +55,14 @@ class Metrics:
             ["use_case", "view", "reason", "pid"],
             registry=registry,
         )
+        self._degraded = Counter(
+            "airworthy_degraded_predictions", "Predictions without the online store, by what the views declare.",
+            ["use_case", "pid"], registry=registry,
+        )  # fmt: skip
+        self._dropped = Gauge(
+            "airworthy_shadow_dropped", "Requests that the challenger did not score unseen: its queue was full.",
+            ["use_case", "pid"], registry=registry,
+        )  # fmt: skip
         self._generation = Gauge(
             "airworthy_champion_generation",
             "Generation that answers (0: none).",
@@ -76,6 +84,8 @@ class Metrics:
         """Count predictions and the views that they lacked."""
         for answer in answers:
             self._predictions.labels(use_case, str(answer.decision).lower(), self._pid).inc()
+            if answer.degraded:
+                self._degraded.labels(use_case, self._pid).inc()
             for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
                 for view in views:
                     self._gaps.labels(use_case, view, reason, self._pid).inc()
@@ -84,6 +94,7 @@ class Metrics:
         """All figures now."""
         for name, predictor in self._predictors.items():
             serving = predictor.keeper.serving
+            self._dropped.labels(name, self._pid).set(predictor.shadow.dropped)
             self._generation.labels(name, self._pid).set(serving.generation if serving else 0)
         return generate_latest(self._registry)
 

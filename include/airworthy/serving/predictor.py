@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,14 +19,45 @@ from airworthy.config import Settings, UseCase
 from airworthy.errors import AirworthyError, DataRejectedError, NoChampionError, ServiceUnavailableError
 from airworthy.features import FeatureVector, OnlineFeatures
 from airworthy.ledger.clock import wall_now
+from airworthy.ledger.tallies import Role
 from airworthy.serving.cache import ReleaseCache
-from airworthy.serving.champion import ChampionKeeper, Serving, warm_up
-from airworthy.serving.contract import Prediction, plain, request_model
+from airworthy.serving.champion import ChampionKeeper, warm_up
+from airworthy.serving.contract import MAX_BATCH, Prediction, plain, request_model
 from airworthy.serving.contract import example as sample
+from airworthy.serving.shadow import Shadow
 from airworthy.serving.spool import Spool
+from airworthy.serving.together import Together
+from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call: requests whose features are looked up, or rows of the model's inputs as they are given.
+
+    Attributes:
+        rows: Fields of the requests, or the given rows.
+        given: Whether they are rows of the model's inputs.
+        pinned: The caller asked for the champion's version: no challenger answers.
+        started: When the call came (``perf_counter``).
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    given: bool
+    pinned: bool
+    started: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one call gets, and what is kept of it before it gets it."""
+
+    predictions: list[Prediction]
+    models: list[LoadedModel]
+    vectors: list[FeatureVector]
+    records: list[dict[str, Any]]
 
 
 class Predictor:
@@ -42,7 +74,10 @@ class Predictor:
         self.staged = stage is not None
         cache = ReleaseCache(settings.var / "serving_cache", use_case.name)
         self.keeper = ChampionKeeper(use_case, cache, self._warm, self._unfit, stage=stage)
-        self._spool = Spool(settings.spool, use_case.name, settings.service_instance)
+        self.shadow = Shadow(self.keeper.counts)
+        self._together = Together(self._answer_all, most=MAX_BATCH)
+        self._spool = Spool(settings.spool, use_case.name, settings.service_instance, sync_ms=settings.spool_sync_ms)
+        self._patience = settings.online_timeout
         self._threshold = use_case.problem.threshold
         self._definitions = features.feature_digest(use_case)
         self._features: OnlineFeatures | None = None
@@ -50,67 +85,120 @@ class Predictor:
         self._features_lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin to follow the champion."""
+        """Begin to follow the champion, and to answer."""
         self.keeper.start()
+        self.shadow.start()
+        self._together.start()
 
     def stop(self) -> None:
-        """Stop following and close the spool."""
+        """Answer what waits, stop following, and close the spool."""
+        self._together.stop()
+        self.shadow.stop()
         self.keeper.stop()
         self._spool.close()
 
-    def predict(self, requests: Sequence[BaseModel]) -> list[Prediction]:
+    async def predict(self, requests: Sequence[BaseModel], *, pinned: bool = False) -> Answered:
         """Answer requests that fit the use case's request model.
+
+        Args:
+            requests: At least one, at most 1,000.
+            pinned: Let the champion answer, also when a challenger is on trial.
 
         Raises:
             NoChampionError: nothing serves yet.
-            ServiceUnavailableError: the online store does not answer, or the prediction log cannot be written.
+            ServiceUnavailableError: a feature view that declares no prediction without it has no value, the prediction log
+                cannot be written, or too many are waiting.
         """
-        started = time.perf_counter()
-        serving = self.serving()
-        moment = self.keeper.moment()
-        fields = [request.model_dump() for request in requests]
-        vectors = self._lookup(fields, moment)
-        return self._answered(serving, fields, vectors, moment, started)
+        return await self._ask([request.model_dump() for request in requests], given=False, pinned=pinned)
 
-    def score(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    async def score(self, rows: Sequence[Mapping[str, Any]], *, pinned: bool = False) -> Answered:
         """Answer rows of the model's own inputs, as they are given: nothing is looked up.
 
         Args:
             rows: Every column of the model, None where nothing is known.
+            pinned: As for ``predict``.
 
         Raises:
             DataRejectedError: a feature is absent, of another kind, or infinite; it is named.
             NoChampionError, ServiceUnavailableError: as ``predict``.
         """
-        started = time.perf_counter()
-        serving = self.serving()
-        vectors = [FeatureVector({name: row[name] for name in serving.model.columns}) for row in rows]
-        nothing: list[dict[str, Any]] = [{}] * len(rows)
-        return self._answered(serving, nothing, vectors, self.keeper.moment(), started, given=True)
+        return await self._ask(rows, given=True, pinned=pinned)
 
-    def _answered(
-        self,
-        serving: Serving,
-        fields: Sequence[dict[str, Any]],
-        vectors: Sequence[FeatureVector],
-        moment: datetime,
-        started: float,
-        *,
-        given: bool = False,
-    ) -> list[Prediction]:
-        """Score, keep, answer: nothing is answered that is not in the prediction log."""
-        probabilities = [float(p) for p in serving.model.predict([v.values for v in vectors])]
-        answers = [self._answer(serving, v, p) for v, p in zip(vectors, probabilities, strict=True)]
-        elapsed = round((time.perf_counter() - started) * 1000, 3)
-        common = {
-            "at": wall_now().isoformat(), "prediction_time": moment.isoformat(), "latency_ms": elapsed,
-            "features_from": "caller" if given else "lookup",
-        }  # fmt: skip
-        records = [
-            {**self._record(serving, f, v, a), **common} for f, v, a in zip(fields, vectors, answers, strict=True)
-        ]
-        self._spool.append(records)
+    async def _ask(self, rows: Sequence[Mapping[str, Any]], *, given: bool, pinned: bool) -> Answered:
+        return await self._together.ask(Asked(rows, given, pinned, time.perf_counter()), len(rows))
+
+    def _answer_all(self, group: Sequence[Asked]) -> list[Answered | Exception]:
+        """Answer the calls of a group: nothing is answered that is not in the prediction log."""
+        # Rows that are looked up and rows that are given are computed apart: the former may have to wait.
+        by_kind = {kind: iter(self._computed([a for a in group if a.given is kind])) for kind in (False, True)}
+        answers = [next(by_kind[asked.given]) for asked in group]
+        records = [record for answer in answers if isinstance(answer, Answered) for record in answer.records]
+        if records:
+            try:
+                self._spool.append(records)
+            except ServiceUnavailableError as error:
+                answers = [error if isinstance(answer, Answered) else answer for answer in answers]
         return answers
+
+    def _computed(self, calls: list[Asked]) -> list[Answered | Exception]:
+        """Answers to calls of one kind; when one of them cannot be answered, each is answered by itself."""
+        if not calls:
+            return []
+        try:
+            return list(self._compute(calls))
+        except Exception as error:
+            if len(calls) > 1:
+                return [answer for one in calls for answer in self._computed([one])]
+            if not isinstance(error, AirworthyError):
+                log.exception("a request to %s cannot be answered", self.use_case.name)
+            return [error]
+
+    def _compute(self, calls: list[Asked]) -> list[Answered]:
+        serving, moment = self.serving(), self.keeper.moment()
+        rows = [row for asked in calls for row in asked.rows]
+        if calls[0].given:
+            columns, fields = serving.model.columns, list[Mapping[str, Any]]([{}] * len(rows))
+            # A column that a row lacks is named by the encoder: another champion may read others than the row was checked for.
+            vectors = [FeatureVector({name: row[name] for name in columns if name in row}) for row in rows]
+        else:
+            fields, vectors = rows, self._lookup(rows, moment)
+        keys = [None if asked.pinned else self._key(row) for asked in calls for row in asked.rows]
+        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts)
+        predictions = [self._prediction(serving, v, s) for v, s in zip(vectors, scored, strict=True)]
+        common: dict[str, Any] = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}
+        answers, at = [], 0
+        for asked in calls:
+            part = slice(at, at := at + len(asked.rows))
+            common["latency_ms"] = round((time.perf_counter() - asked.started) * 1000, 3)
+            records = [
+                {**self._record(serving, f, v, p, s), **common}
+                for f, v, p, s in zip(fields[part], vectors[part], predictions[part], scored[part], strict=True)
+            ]
+            answers.append(Answered(predictions[part], [s.model for s in scored[part]], vectors[part], records))
+        self._offer_to_shadow(serving, [v.values for v in vectors], [r for a in answers for r in a.records])
+        return answers
+
+    def _key(self, row: Mapping[str, Any]) -> str:
+        """By which a request is split between champion and challenger: what is predicted, or else all that is known of it."""
+        own = [row.get(name) for name in self.use_case.prediction.id]
+        return repr(own if None not in own else sorted(row.items()))
+
+    def _offer_to_shadow(self, serving: Serving, values: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
+        trial = serving.trial
+        if trial is None or trial.share > 0:
+            return
+
+        def write(probabilities: list[float | None]) -> None:
+            unseen = [
+                {**record, **self._by("shadow", trial.model, trial.digest), "prediction_id": uuid.uuid4().hex,
+                 "probability": probability, "decision": probability >= self._threshold}
+                for record, probability in zip(records, probabilities, strict=True)
+                if probability is not None and trial.model is not None
+            ]  # fmt: skip
+            if unseen:
+                self._spool.append(unseen)
+
+        self.shadow.offer(serving, values, write)
 
     def serving(self) -> Serving:
         """What answers now.
@@ -141,35 +229,41 @@ class Predictor:
         name = self.use_case.name
         return f"run {name}.train and let {name}.deliver promote what it makes; then ask again"
 
-    def _answer(self, serving: Serving, vector: FeatureVector, probability: float) -> Prediction:
+    def _prediction(self, serving: Serving, vector: FeatureVector, scored: Scored) -> Prediction:
         return Prediction(
-            prediction_id=uuid.uuid4().hex, probability=probability, decision=probability >= self._threshold,
-            threshold=self._threshold, version=serving.version, generation=serving.generation,
-            missing=list(vector.missing), stale=list(vector.stale),
+            prediction_id=uuid.uuid4().hex, probability=scored.probability,
+            decision=scored.probability >= self._threshold, threshold=self._threshold, version=version_of(scored.model),
+            generation=serving.generation, missing=list(vector.missing), stale=list(vector.stale),
+            degraded=vector.degraded,
         )  # fmt: skip
 
     def _record(
-        self, serving: Serving, fields: dict[str, Any], vector: FeatureVector, answer: Prediction
+        self, serving: Serving, fields: Mapping[str, Any], vector: FeatureVector, answer: Prediction, scored: Scored
     ) -> dict[str, Any]:
         request = {name: plain(value) for name, value in fields.items()}
+        source = "fallback" if vector.degraded else "lookup" if fields else "caller"
         return {
             "prediction_id": answer.prediction_id,
             "use_case": self.use_case.name,
             "id": {name: request.get(name) for name in self.use_case.prediction.id},
             "request": request,
             "features": {name: plain(value) for name, value in vector.values.items()},
+            "features_from": source,
             "probability": answer.probability,
             "decision": answer.decision,
             "feature_service": self.use_case.training.feature_service,
             "feature_digest": self._definitions,
-            "model_digest": serving.model.model_digest,
-            "release": serving.digest,
+            **self._by(scored.role, scored.model, scored.model.digest),
             "generation": serving.generation,
             "missing": answer.missing,
             "stale": answer.stale,
         }
 
-    def _lookup(self, fields: list[dict[str, Any]], moment: datetime) -> list[FeatureVector]:
+    @staticmethod
+    def _by(role: Role, model: LoadedModel | None, release: str) -> dict[str, Any]:
+        return {"role": role, "release": release, "model_digest": model.model_digest if model else None}
+
+    def _lookup(self, fields: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
         try:
             return self._online().lookup(fields, moment)
         except (DataRejectedError, ServiceUnavailableError):
@@ -187,7 +281,7 @@ class Predictor:
         # Made at the first use and not at the start: the service must start while the database is away.
         with self._features_lock:
             if self._features is None:
-                self._features = OnlineFeatures(self.use_case)
+                self._features = OnlineFeatures(self.use_case, self._patience)
             return self._features
 
     def _unfit(self, model: LoadedModel) -> str | None:

@@ -1,14 +1,16 @@
 """The prediction log's first copy: append-only framed files on local disk, one a process.
 
 A frame is ``magic | length | crc32 | JSON`` and reaches the file by one ``os.write`` before the answer leaves, so
-that an acknowledged prediction survives ``kill -9`` of the service. The file is not synced to the disk: the loss
-of the machine's power may lose the last seconds.
+that an acknowledged prediction survives ``kill -9`` of the service. The file is then synced to the disk, once for all
+requests that are answered together, so that it survives the loss of the machine's power too. Where that costs too much it
+is synced in the background instead: then the loss of power may lose as much as was written since.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import re
 import struct
@@ -16,6 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ HEADER = struct.Struct(">4sII")
 MAX_FRAME = 1 << 24
 ROTATE_BYTES = 64 << 20
 
+log = logging.getLogger(__name__)
+
 
 class Spool:
     """The writer of one process; safe to share between its threads.
@@ -36,18 +41,26 @@ class Spool:
         use_case: Name of the use case; a folder below ``root``.
         instance: Name of this replica of the service.
         rotate_bytes: A file of this size is closed and a new one begun.
+        sync_ms: 0 syncs each append before it returns, a longer time syncs in the background that often, -1 never.
     """
 
-    def __init__(self, root: Path, use_case: str, instance: str, *, rotate_bytes: int = ROTATE_BYTES) -> None:
+    def __init__(
+        self, root: Path, use_case: str, instance: str, *, rotate_bytes: int = ROTATE_BYTES, sync_ms: int = 0
+    ) -> None:
         self._folder = root / use_case
         self._prefix = re.sub(r"[^A-Za-z0-9_.]", "_", instance)
         self._rotate_bytes = rotate_bytes
         self._lock = threading.Lock()
         self._file: int | None = None
         self._size = 0
+        self._sync_ms = sync_ms
+        self._dirty = threading.Event()
+        self._closed = threading.Event()
+        if sync_ms > 0:
+            threading.Thread(target=self._sync_now_and_then, daemon=True, name="spool-sync").start()
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write records, one frame each, in one write.
+        """Write records, one frame each, in one write, and sync them.
 
         Args:
             records: JSON values only; a number that is not finite is refused with ValueError.
@@ -67,13 +80,43 @@ class Spool:
                 # A torn tail is tolerated at a file's end only: what follows goes into a new file.
                 self._close()
                 raise self._unwritten("the disk took a part of it only")
+            # A copy of the descriptor: another thread writes on, and may close the file, while this one waits for the disk.
+            own = os.dup(file) if self._sync_ms == 0 else None
             if self._size >= self._rotate_bytes:
                 self._close()
+        self._dirty.set()
+        if own is not None:
+            self._sync(own)
 
     def close(self) -> None:
         """Close the file; a later append begins a new one."""
+        self._closed.set()
         with self._lock:
             self._close()
+
+    def _sync(self, file: int) -> None:
+        """Sync a descriptor and close it."""
+        try:
+            os.fdatasync(file)
+        except OSError as error:
+            with self._lock:
+                self._close()  # what the system still holds of this file may be lost: go on in a new one
+            raise self._unwritten(error.strerror or str(error)) from error
+        finally:
+            os.close(file)
+
+    def _sync_now_and_then(self) -> None:
+        while not self._closed.wait(self._sync_ms / 1000):
+            if not self._dirty.is_set():
+                continue
+            self._dirty.clear()
+            with self._lock:
+                own = None if self._file is None else os.dup(self._file)
+            if own is not None:
+                try:
+                    self._sync(own)
+                except ServiceUnavailableError:
+                    log.exception("the prediction log was not synced")
 
     def _open(self) -> int:
         if self._file is None:
@@ -86,10 +129,23 @@ class Spool:
             # grow. Readers see the file only once it is locked, so that none takes it for an orphan.
             fcntl.flock(self._file, fcntl.LOCK_EX)
             new.rename(path)
+            if self._sync_ms >= 0:
+                self._sync_folder()
         return self._file
+
+    def _sync_folder(self) -> None:
+        """The name of a new file must survive too."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _close(self) -> None:
         if self._file is not None:
+            if self._sync_ms > 0:
+                with suppress(OSError):
+                    os.fdatasync(self._file)
             os.close(self._file)
             self._file = None
 

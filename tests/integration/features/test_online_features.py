@@ -273,7 +273,7 @@ def test_a_view_may_declare_that_nothing_is_predicted_without_it(plant: Plant, m
         assert vector.values["mode"] is None
     monkeypatch.setattr(features, "VIEWS", [replace(reading, on_stale="guess"), *others])
     catalog.forget()
-    with pytest.raises(ConfigurationError, match="on_stale is 'guess'"):
+    with pytest.raises(ConfigurationError, match="on_outage is 'guess'"):
         look_up(plant, a_request(), moment=moment)
     catalog.forget()
 

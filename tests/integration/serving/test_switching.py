@@ -144,16 +144,6 @@ def test_a_restart_while_ledger_and_store_are_away_serves_the_last_good_release(
         assert api.post("/predict", ORDER).status_code == 503
 
 
-def test_the_online_store_away_is_503_and_no_guess(orders: UseCase, tmp_path: Path) -> None:
-    promote(orders, release(orders, seed=1))
-    with service(free_port(), tmp_path, AIRWORTHY_ONLINE_HOST=str(tmp_path)) as api:
-        api.wait("/ready", 200)
-        answer = api.post("/predict", ORDER)
-        assert answer.status_code == 503
-        assert answer.json()["next_step"]
-    assert logged(orders) == {}
-
-
 def test_the_copy_on_disk_is_one_release(orders: UseCase, tmp_path: Path) -> None:
     first, second = release(orders, seed=1), release(orders, seed=2)
     promote(orders, first)

@@ -47,6 +47,7 @@ VIEWS = [
         sources=("orders",),
         build=customer_history,
         lookback_days=LOOKBACK - 1,
+        on_outage="null",
         description="What the customer ordered and returned in the last seven days.",
         owner="shop",
     )

@@ -12,37 +12,77 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel
 
 from airworthy.config import Settings
+from airworthy.serving.contract import example
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
+from airworthy.serving.plain_route import PlainRoute, answer_json, documented, provenance
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 
 Rows = list[dict[str, Any]]
 
 
+class Probabilities(BaseModel):
+    """MLflow's form of an answer: the probability of a positive label for each row."""
+
+    predictions: list[float]
+
+
+class Split(BaseModel):
+    """A table by columns and rows."""
+
+    columns: list[str]
+    data: list[list[Any]]
+    index: list[Any] = []
+
+
+class Body(BaseModel):
+    """MLflow's forms of a table; give exactly one."""
+
+    dataframe_split: Split | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[dict[str, Any]] | dict[str, Any] | None = None
+    inputs: list[dict[str, Any]] | dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+
+
 def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRouter:
     """The protocol's routes for one use case."""
     case = predictor.use_case
     answers = RowAnswers(predictor)
-    routes = APIRouter()
-    example = {"dataframe_records": [case.prediction.example]}
-    body = {"content": {"application/json": {"schema": {"type": "object"}, "example": example}, "text/csv": {}}}
+    routes, plain = APIRouter(), APIRouter(route_class=PlainRoute)
+    one = example(case)
+    line = ",".join(one) + "\n" + ",".join(map(str, one.values())) + "\n"
+    body = documented(
+        Body,
+        {
+            "records": {"summary": "Rows by name", "value": {"dataframe_records": [one]}},
+            "split": {
+                "summary": "Columns once",
+                "value": {"dataframe_split": {"columns": list(one), "data": [list(one.values())]}},
+            },
+        },
+    )
+    body["requestBody"]["content"]["text/csv"] = {"schema": {"type": "string"}, "example": line}
 
-    @routes.post(
-        "/invocations", summary="MLflow's scoring protocol", openapi_extra={"requestBody": body},
-        dependencies=key_dependencies(settings),
+    @plain.post(
+        "/invocations", summary="MLflow's scoring protocol", openapi_extra=body, dependencies=key_dependencies(settings),
+        responses={200: {"model": Probabilities}, 422: {"description": "Columns or values that cannot be used are named"}},
     )  # fmt: skip
-    async def invocations(request: Request) -> dict[str, list[float]]:
+    async def invocations(request: Request) -> Response:
         rows = _rows(request.headers.get("content-type", ""), await request.body(), predictor)
         with metrics.prediction(case.name):
-            found = await run_in_threadpool(answers.answer, rows)
+            found = (await answers.answer(rows)).predictions
         metrics.count(case.name, found)
-        return {"predictions": [one.probability for one in found]}
+        probabilities = Probabilities(predictions=[one.probability for one in found])
+        return answer_json(probabilities, provenance(settings, found))
+
+    routes.include_router(plain)
 
     @routes.get("/ping", summary="MLflow's scoring protocol: a champion answers", response_class=PlainTextResponse)
     def ping() -> str:

@@ -6,20 +6,22 @@ A missing value is ``null`` in JSON, NaN in a binary tensor of floating-point nu
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel
 
 from airworthy.config import Settings
-from airworthy.serving.contract import MAX_BATCH, Prediction
+from airworthy.serving.contract import MAX_BATCH, Prediction, example
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
+from airworthy.serving.plain_route import PlainRoute, answer_json, documented, provenance
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 
@@ -30,6 +32,33 @@ NUMBERS = {
 DATATYPES = {"string": "BYTES", "timestamp": "BYTES", "boolean": "BOOL", "bool": "BOOL", "int64": "INT64"}
 OUTPUTS = {"probability": "FP64", "decision": "BOOL", "prediction_id": "BYTES"}
 HEADER_LENGTH = "inference-header-content-length"
+
+
+class Tensor(BaseModel):
+    """One column."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    data: list[Any] | None = None
+    parameters: dict[str, Any] = {}
+
+
+class InferBody(BaseModel):
+    """A request of the protocol."""
+
+    id: str | None = None
+    inputs: list[Tensor]
+    outputs: list[dict[str, Any]] | None = None
+
+
+class InferAnswer(BaseModel):
+    """An answer of the protocol. ``model_version`` is that of the first row; the header X-Airworthy-Version names all."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]
 
 
 def router(predictors: Mapping[str, Predictor], metrics: Metrics, settings: Settings) -> APIRouter:
@@ -80,24 +109,58 @@ def router(predictors: Mapping[str, Predictor], metrics: Metrics, settings: Sett
             "outputs": [_tensor(output, datatype) for output, datatype in OUTPUTS.items()],
         }
 
-    @routes.post("/models/{name}/versions/{wanted}/infer", summary="Predictions of this version", dependencies=keys)
-    @routes.post("/models/{name}/infer", summary="Predictions", dependencies=keys)
-    async def infer(request: Request, name: str, wanted: str | None = None) -> dict[str, Any]:
+    plain = APIRouter(route_class=PlainRoute)
+    examples = {
+        name: {
+            "summary": p.use_case.title,
+            "value": {"inputs": _example(example(p.use_case), p.use_case.prediction.request)},
+        }
+        for name, p in predictors.items()
+    }
+    answer = {200: {"model": InferAnswer}, 404: {"description": "No such model or version"}}
+    described: Any = {"openapi_extra": documented(InferBody, examples), "responses": answer, "dependencies": keys}
+    version_path = _path_parameters("name", "wanted")
+    name_path = _path_parameters("name")
+
+    @plain.post(
+        "/models/{name}/versions/{wanted}/infer", summary="Predictions of this version",
+        **described | {"openapi_extra": described["openapi_extra"] | version_path},
+    )  # fmt: skip
+    @plain.post(
+        "/models/{name}/infer", summary="Predictions",
+        **described | {"openapi_extra": described["openapi_extra"] | name_path},
+    )  # fmt: skip
+    async def infer(request: Request) -> Response:
+        name, wanted = request.path_params["name"], request.path_params.get("wanted")
         find(name, wanted)
         content, binary = _split(request, await request.body())
         asked = _asked(content)
         rows = _rows(content, binary)
         with metrics.prediction(name):
-            found = await run_in_threadpool(answers[name].answer, rows)
+            found = (await answers[name].answer(rows, pinned=wanted is not None)).predictions
         metrics.count(name, found)
-        return {
+        given = {
             "model_name": name,
             "model_version": found[0].version,
             **({"id": str(content["id"])[:200]} if "id" in content else {}),
             "outputs": [{**_tensor(o, OUTPUTS[o], len(found)), "data": _column(found, o)} for o in asked],
         }
+        return answer_json(json.dumps(given).encode(), provenance(settings, found))
 
+    routes.include_router(plain)
     return routes
+
+
+def _example(request: dict[str, Any], kinds: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "datatype": DATATYPES.get(kinds[name], "FP64"), "shape": [1], "data": [value]}
+        for name, value in request.items()
+    ]
+
+
+def _path_parameters(*names: str) -> dict[str, Any]:
+    """Parameters of the path as the documentation shows them: these routes read them by themselves."""
+    return {"parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]}
 
 
 def _ready(predictor: Predictor) -> bool:

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from airworthy.serving.contract import MAX_BATCH, Prediction, request_model
-from airworthy.serving.predictor import Predictor
+from airworthy.serving.contract import MAX_BATCH, request_model
+from airworthy.serving.predictor import Answered, Predictor
 
 SHOWN = 10
 
@@ -37,11 +37,12 @@ class RowAnswers:
         """Whether rows with these columns are requests, whose features are looked up."""
         return self._needed <= names <= self._fields
 
-    def answer(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    async def answer(self, rows: Sequence[Mapping[str, Any]], *, pinned: bool = False) -> Answered:
         """The answers, in order.
 
         Args:
             rows: At least one, at most 1,000, all with the same columns; None where nothing is known.
+            pinned: Let the champion answer, also when a challenger is on trial.
 
         Raises:
             RequestValidationError: too many rows, other columns, or a value that cannot be used; each is named.
@@ -54,13 +55,14 @@ class RowAnswers:
             if row.keys() != names:
                 refuse((f"row {number}", f"other columns than row 0: {_listed(row.keys() ^ names)}"))
         if self.looked_up(names):
-            return self._predictor.predict([self._checked(number, row) for number, row in enumerate(rows)])
+            requests = [self._checked(number, row) for number, row in enumerate(rows)]
+            return await self._predictor.predict(requests, pinned=pinned)
         columns = self._predictor.serving().model.columns
         problems = [(name, "missing") for name in columns if name not in names]
         problems += [(name, "no input of the model") for name in sorted(names - columns.keys())]
         if problems:
             refuse(*problems)
-        return self._predictor.score(rows)
+        return await self._predictor.score(rows, pinned=pinned)
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> BaseModel:
         try:

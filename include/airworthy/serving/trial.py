@@ -1,0 +1,227 @@
+"""Who scores which request while a challenger is on trial, and the counts by which the two are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airworthy.errors import ServiceUnavailableError
+from airworthy.ledger.tallies import BUCKETS_MS, Role, Tally, bucket
+from airworthy.training.model_files import LoadedModel
+
+log = logging.getLogger(__name__)
+
+WARM = 20
+"""So many requests of each loaded model are not timed: caches and lazy parts make them slower."""
+
+Values = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A challenger beside the champion.
+
+    Attributes:
+        digest: Of the release on trial.
+        share: Its share of the requests; 0 is shadow mode.
+        model: None when it could not be loaded: the champion answers in its place, and each request counts as its error.
+    """
+
+    digest: str
+    share: float
+    model: LoadedModel | None
+
+    def has(self, key: str | None) -> bool:
+        """Whether a request with this key is the challenger's to answer; one without a key never is."""
+        return key is not None and self.share > 0 and position(self.digest, key) < self.share
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What answers now.
+
+    Attributes:
+        model: The champion, loaded.
+        digest: The champion's release.
+        generation: Of the promotion log; 0 for a release that is staged and not promoted.
+        trial: The challenger beside it; None without one.
+    """
+
+    model: LoadedModel
+    digest: str
+    generation: int
+    trial: Trial | None = None
+
+    @property
+    def version(self) -> str:
+        """The champion's version."""
+        return version_of(self.model)
+
+
+def version_of(model: LoadedModel) -> str:
+    """Version in the registry and first digits of the release's digest, such as ``v3-0f9c2b7a11d4``."""
+    short = model.digest[:12]
+    return short if model.version is None else f"v{model.version}-{short}"
+
+
+def position(challenger: str, key: str) -> float:
+    """Where a key stands in [0, 1) for a challenger: evenly spread, always the same, and other for another challenger.
+
+    A key goes to the challenger when it stands below the share, so a growing share only adds keys.
+    """
+    digest = hashlib.blake2b(f"{challenger}\0{key}".encode("utf-8", "surrogatepass"), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / (1 << 56)
+
+
+@dataclass
+class _Count:
+    requests: int = 0
+    errors: int = 0
+    model_ms: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
+
+
+class Counts:
+    """What each role did in this process, by generation; safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[int, Role], _Count] = {}
+        self._seen: dict[str, int] = {}
+        self._told: dict[tuple[int, Role], tuple[int, int]] = {}
+
+    def add(self, generation: int, role: Role, requests: int, errors: int = 0) -> None:
+        """Count requests that a role was asked to score, and those of them that it failed."""
+        with self._lock:
+            count = self._counts.setdefault((generation, role), _Count())
+            count.requests += requests
+            count.errors += errors
+
+    def time(self, generation: int, role: Role, digest: str, milliseconds: float) -> None:
+        """Count the time of one request's scoring; the first ones of a release are left out."""
+        with self._lock:
+            seen = self._seen[digest] = self._seen.get(digest, 0) + 1
+            if seen > WARM:
+                self._counts.setdefault((generation, role), _Count()).model_ms[bucket(milliseconds)] += 1
+
+    def untold(self) -> dict[tuple[int, Role], Tally]:
+        """The tallies that changed since they were last told."""
+        with self._lock:
+            return {
+                key: Tally(count.requests, count.errors, tuple(count.model_ms))
+                for key, count in self._counts.items()
+                if self._told.get(key) != (count.requests, sum(count.model_ms))
+            }
+
+    def told(self, key: tuple[int, Role], tally: Tally) -> None:
+        """A tally was written down; those of generations long gone are dropped."""
+        with self._lock:
+            self._told[key] = (tally.requests, sum(tally.model_ms))
+            newest = max(generation for generation, _ in self._counts)
+            for old in [k for k in self._counts if k[0] < newest - 10]:
+                del self._counts[old]
+                self._told.pop(old, None)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One answer of a model: the probability, and which model in which role gave it."""
+
+    probability: float
+    role: Role
+    model: LoadedModel
+
+
+def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: Counts) -> list[Scored]:
+    """Score requests by the champion, or by the challenger where their keys fall to it.
+
+    Whatever is wrong with the challenger, the champion answers in its place, and the error is counted against it. A request
+    that the champion refuses too is nobody's error.
+
+    Args:
+        serving: What answers.
+        values: Features by name, one dict for each request.
+        keys: By which the requests are split; None for one that is the champion's.
+        counts: Told what came of it.
+
+    Raises:
+        DataRejectedError: a feature is absent, of another kind, or infinite.
+        ServiceUnavailableError: the champion gave no finite probability; nothing was counted.
+    """
+    trial, found = serving.trial, dict[int, Scored]()
+    chosen = [n for n, key in enumerate(keys) if trial.has(key)] if trial else []
+    tried = attempt(trial, [values[n] for n in chosen]) if trial and chosen else None
+    if trial and trial.model and tried:
+        for n, probability in zip(chosen, tried.probabilities, strict=True):
+            if probability is not None:
+                found[n] = Scored(probability, "challenger", trial.model)
+    rest = [n for n in range(len(values)) if n not in found]
+    if rest:
+        probabilities, milliseconds = _timed(serving.model, [values[n] for n in rest])
+        if not all(map(_good, probabilities)):
+            raise ServiceUnavailableError(
+                f"release {serving.digest[:12]} gave no finite probability",
+                next_step="roll back: `airworthy rollback` offers what served before",
+            )
+        found |= {n: Scored(p, "champion", serving.model) for n, p in zip(rest, probabilities, strict=True)}
+        # What it answered in the challenger's place is not counted as its own.
+        counts.add(serving.generation, "champion", len(values) - len(chosen))
+        counts.time(serving.generation, "champion", serving.digest, milliseconds)
+    if trial and tried:
+        tried.count(serving.generation, "challenger", trial.digest, counts)
+    return [found[n] for n in range(len(values))]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a challenger made of some requests.
+
+    Attributes:
+        probabilities: None where it failed.
+        milliseconds: Of the first request; None when none was timed.
+    """
+
+    probabilities: list[float | None]
+    milliseconds: float | None = None
+
+    def count(self, generation: int, role: Role, digest: str, counts: Counts) -> None:
+        """Add it to the counts."""
+        counts.add(generation, role, len(self.probabilities), self.probabilities.count(None))
+        if self.milliseconds is not None:
+            counts.time(generation, role, digest, self.milliseconds)
+
+
+def attempt(trial: Trial, values: Values) -> Attempt:
+    """Score by a challenger, whatever happens."""
+    if trial.model is None:
+        return Attempt([None] * len(values))
+    try:
+        probabilities, milliseconds = _timed(trial.model, values)
+    except Exception:
+        log.debug("release %s on trial cannot score", trial.digest[:12], exc_info=True)
+        if len(values) == 1:
+            return Attempt([None])
+        # One request that it cannot score must not count as an error for the others.
+        return Attempt([p for one in values for p in attempt(trial, [one]).probabilities])
+    return Attempt([p if _good(p) else None for p in probabilities], milliseconds)
+
+
+def _timed(model: LoadedModel, values: Values) -> tuple[list[float], float]:
+    """Probabilities, and the milliseconds of the first request, which is scored by itself.
+
+    A batch costs less for each of its rows, and the two models get batches of different sizes: only single rows compare.
+    """
+    started = time.perf_counter()
+    first = model.predict(list(values[:1]))
+    milliseconds = (time.perf_counter() - started) * 1000
+    rest = model.predict(list(values[1:]))
+    return [*map(float, first), *map(float, rest)], milliseconds
+
+
+def _good(probability: float) -> bool:
+    return math.isfinite(probability) and 0 <= probability <= 1

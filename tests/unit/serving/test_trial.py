@@ -1,0 +1,122 @@
+"""The split between champion and challenger, what happens when the challenger fails, and the counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from airworthy.errors import DataRejectedError, ServiceUnavailableError
+from airworthy.serving.trial import WARM, Counts, Serving, Trial, attempt, position, score
+
+KEYS = [f"order {n}" for n in range(20_000)]
+
+
+class Model:
+    """Stands where a loaded model stands; how real ones load and score is tested elsewhere."""
+
+    version, model_digest = 1, "m"
+
+    def __init__(self, digest: str, answer: Callable[[dict[str, Any]], float]) -> None:
+        self.digest, self._answer = digest, answer
+
+    def predict(self, values: list[dict[str, Any]]) -> np.ndarray:
+        return np.array([self._answer(one) for one in values])
+
+
+def serving(share: float, challenger: Callable[[dict[str, Any]], float] | None = lambda _: 0.9) -> Serving:
+    model: Any = Model("b", challenger) if challenger else None
+    champion: Any = Model("a", lambda one: one["p"])
+    return Serving(champion, "a", 7, Trial("b", share, model))
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"n": n, "p": 0.1} for n in range(count)]
+
+
+def raises(error: Exception) -> Callable[[dict[str, Any]], float]:
+    def answer(_: dict[str, Any]) -> float:
+        raise error
+
+    return answer
+
+
+def test_a_share_is_that_share_of_the_keys_and_a_larger_one_only_adds_keys() -> None:
+    chosen = {share: {k for k in KEYS if Trial("b", share, None).has(k)} for share in (0.0, 0.05, 0.25, 0.5)}
+    for share, keys in chosen.items():
+        assert len(keys) / len(KEYS) == pytest.approx(share, abs=0.01)
+    assert chosen[0.05] < chosen[0.25] < chosen[0.5]
+    # Another challenger gets other keys, and a request without a key is the champion's.
+    assert not {k for k in KEYS if position("c", k) < 0.05} <= chosen[0.5]
+    assert not Trial("b", 0.999, None).has(None)
+
+
+def test_each_request_is_answered_by_its_side_and_counted_there() -> None:
+    counts = Counts()
+    found = score(serving(0.3), rows(1000), KEYS[:1000], counts)
+    expected = ["challenger" if position("b", key) < 0.3 else "champion" for key in KEYS[:1000]]
+    assert [one.role for one in found] == expected
+    assert {(one.role, one.model.digest, one.probability) for one in found} == {
+        ("champion", "a", 0.1), ("challenger", "b", 0.9)
+    }  # fmt: skip
+    tallies = counts.untold()
+    assert {key: (t.requests, t.errors) for key, t in tallies.items()} == {
+        (7, role): (expected.count(role), 0) for role in ("champion", "challenger")
+    }
+
+
+@pytest.mark.parametrize(
+    "broken", [raises(RuntimeError("no")), lambda _: math.nan, lambda _: math.inf, lambda _: 1.5, None]
+)
+def test_whatever_is_wrong_with_the_challenger_the_champion_answers(broken: Any) -> None:
+    counts = Counts()
+    found = score(serving(0.3, broken), rows(1000), KEYS[:1000], counts)
+    assert {(one.role, one.probability) for one in found} == {("champion", 0.1)}
+    tally = counts.untold()[7, "challenger"]
+    assert tally.requests == tally.errors == sum(position("b", key) < 0.3 for key in KEYS[:1000])
+
+
+def test_one_request_that_the_challenger_cannot_score_is_one_error() -> None:
+    def answer(one: dict[str, Any]) -> float:
+        if one["n"] == 3:
+            raise RuntimeError("this one")
+        return 0.9
+
+    tried = attempt(Trial("b", 0.0, Model("b", answer)), rows(6))  # type: ignore[arg-type]
+    assert tried.probabilities == [0.9, 0.9, 0.9, None, 0.9, 0.9]
+
+
+def test_what_the_champion_refuses_too_is_nobodys_error() -> None:
+    refused = raises(DataRejectedError("x", [], next_step=""))
+    champion: Any = Model("a", refused)
+    trial: Any = Trial("b", 0.999, Model("b", refused))  # type: ignore[arg-type]
+    counts = Counts()
+    with pytest.raises(DataRejectedError):
+        score(Serving(champion, "a", 7, trial), rows(5), KEYS[:5], counts)
+    with pytest.raises(ServiceUnavailableError, match="no finite probability"):
+        score(serving(0.0), [{"p": math.nan}], ["k"], counts)
+    assert counts.untold() == {}
+
+
+def test_the_first_requests_of_a_model_are_not_timed_and_batches_are_timed_by_their_first_row() -> None:
+    counts = Counts()
+    for _ in range(WARM):
+        score(serving(0.0), rows(3), KEYS[:3], counts)
+    assert sum(counts.untold()[7, "champion"].model_ms) == 0
+    score(serving(0.0), rows(3), KEYS[:3], counts)
+    tally = counts.untold()[7, "champion"]
+    assert (tally.requests, sum(tally.model_ms)) == (3 * (WARM + 1), 1)
+
+
+def test_a_tally_is_told_once_until_it_changes() -> None:
+    counts = Counts()
+    counts.add(7, "champion", 2)
+    ((key, tally),) = counts.untold().items()
+    assert key in counts.untold()  # the ledger did not take it: it is told again
+    counts.told(key, tally)
+    assert counts.untold() == {}
+    counts.add(7, "champion", 1)
+    assert counts.untold()[key].requests == 3
