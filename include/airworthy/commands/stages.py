@@ -89,16 +89,24 @@ def deliver(
     approve: Annotated[
         str, typer.Option("--approve", metavar="WHY", help="Approve it, where use_case.yaml asks for a person.")
     ] = "",
+    again: Annotated[
+        str,
+        typer.Option(
+            "--again", metavar="DIGEST", help="First make this release, turned down before, a challenger again."
+        ),
+    ] = "",
 ) -> None:
     """Deliver the newest challenger: staging check, approval, trial beside the champion, promotion, watch.
 
     After a kill run it again: it goes on from where the ledger says that it stands (`airworthy deliveries`).
     """
-    from airworthy.delivery import deliver as deliver_stage
+    from airworthy import delivery
 
     case, run = use_case(name), run_name()
-    with by_hand("deliver", case.name, why=approve) as act:
-        outcome = deliver_stage(case, run=run, approve=(actor(), approve) if approve else None)
+    with by_hand("deliver", case.name, again, approve) as act:
+        if again:
+            delivery.again(case, again, why=f"delivered again by {actor()}")
+        outcome = delivery.deliver(case, run=run, approve=(actor(), approve) if approve else None)
         act.outcome = f"{outcome.status}: {outcome.reason}"
     show_record(outcome)
 

@@ -79,6 +79,33 @@ def stage(use_case: UseCase, *, run: str) -> DeliveryOutcome:
     return _outcome(deliveries.move(row, "approval", f"staging check passed: {verdict.summary}", figures=figures))
 
 
+def again(use_case: UseCase, digest: str, *, why: str) -> Release:
+    """Make a release that was turned down or rolled back a challenger again; the next delivery takes it.
+
+    Args:
+        use_case: The use case.
+        digest: First digits of its digest.
+        why: The reason, kept as the release's.
+
+    Raises:
+        ReleaseError: no release, or several, or one that is a challenger or champion now, or whose verdict does not allow it.
+        StaleVerdictError: the champion is not the one that its verdict was measured against.
+    """
+    found = [r for r in promotions.releases(use_case.name) if r.digest.startswith(digest)]
+    known = [r for r in found if r.state in ("refused", "retired")]
+    if len(known) != 1:
+        raise ReleaseError(
+            f"{digest!r} is {'no release' if not found else 'none, or no single one,'} of {use_case.name} that was turned "
+            "down or rolled back",
+            next_step="`airworthy deliveries` shows the releases that were delivered; give more digits",
+        )
+    release = Release.model_validate(known[0].record)
+    check_verdict(use_case, release)
+    registry.verify(release.digest)
+    promotions.set_release_state(release.digest, "challenger", why)
+    return release
+
+
 def question(use_case: UseCase, number: int) -> tuple[str, str]:
     """What a person is asked who shall approve a delivery: a line, and the verdict and the card as Markdown."""
     row = deliveries.get(number)

@@ -131,7 +131,7 @@ def _promoted(use_case: UseCase, row: DeliveryRow, verdict: Verdict) -> Champion
     if present is not None and present.digest == row.release_digest:
         return present
     changes = promotions.changes(use_case.name)
-    if any((c.to_digest, c.verdict_id) == (row.release_digest, verdict.id) for c in changes):
+    if any(c.to_digest == row.release_digest and c.at >= row.created_at for c in changes):
         raise StaleVerdictError(_gone(changes[-1]), next_step="nothing: their word counts")
     return promotions.promote(
         use_case.name, row.release_digest, expected=verdict.champion_digest, action="promote", verdict_id=verdict.id,

@@ -62,13 +62,8 @@ class Evidence:
         total = bad + bad_champion
         if min(new) < 0 or total == 0 or not asked or not asked_champion:
             return seen
-        return replace(
-            seen,
-            logs=tuple(
-                before + _log_ratio(bad, asked, asked_champion, total, tolerated * times, tolerated)
-                for before, times in zip(self.logs, ALTERNATIVES, strict=True)
-            ),
-        )
+        gained = _log_ratios(bad, asked, asked_champion, total, tolerated)
+        return replace(seen, logs=tuple(before + float(more) for before, more in zip(self.logs, gained, strict=True)))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for the ledger."""
@@ -83,13 +78,16 @@ class Evidence:
         return cls((int(a), int(b)), (int(c), int(d)), tuple(map(float, content["logs"])))
 
 
-def _log_ratio(bad: int, asked: int, asked_champion: int, total: int, odds: float, tolerated: float) -> float:
-    """Log of P(bad | odds) / P(bad | tolerated), both non-central hypergeometric given the margins of the 2x2 table."""
-    low, high = max(0, total - asked_champion), min(asked, total)
-    k = np.arange(low, high + 1)
+def _log_ratios(bad: int, asked: int, asked_champion: int, total: int, tolerated: float) -> np.ndarray:
+    """Log of P(bad | alternative) / P(bad | tolerated) for each alternative, float64 [len(ALTERNATIVES)].
+
+    Both probabilities are non-central hypergeometric, given the margins of the 2x2 table.
+    """
+    k = np.arange(max(0, total - asked_champion), min(asked, total) + 1)
     ways = -(gammaln(k + 1) + gammaln(asked - k + 1) + gammaln(total - k + 1) + gammaln(asked_champion - total + k + 1))
-    norm = [logsumexp(ways + k * np.log(w)) for w in (odds, tolerated)]
-    return float(bad * np.log(odds / tolerated) - norm[0] + norm[1])
+    odds = np.log(tolerated * np.array([1.0, *ALTERNATIVES]))
+    norms = logsumexp(ways + np.outer(odds, k), axis=1)
+    return np.asarray(bad * (odds[1:] - odds[0]) - (norms[1:] - norms[0]))
 
 
 def threshold(tests: int, false_alarm: float) -> float:

@@ -15,16 +15,18 @@ import httpx
 from rich.console import Console
 
 from airworthy.config import UseCase, get_settings, get_use_case
+from airworthy.delivery import again, candidates
 from airworthy.errors import ServiceUnavailableError
 from airworthy.evaluation.documents import brief
 from airworthy.intervals import Interval, days
-from airworthy.ledger import promotions
+from airworthy.ledger import deliveries, promotions
 from airworthy.ledger.clock import advance, data_now
 from airworthy.ledger.commits import decided_intervals
 from airworthy.platform.airflow_api import AirflowApi
 from airworthy.platform.load import Load
 from airworthy.platform.story import Story, table
-from airworthy.platform.watching import ENDED, Watcher, skew_found
+from airworthy.platform.watching import ENDED, Watcher, check_load, skew_found
+from airworthy.serving import game_day
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Demo:
         self.tell_monitoring()
         self.refusal()
         self.roll_back()
+        self.bad_canary(world)
         self.summary()
 
     def land_history(self, world: Any) -> None:
@@ -146,11 +149,7 @@ class Demo:
                 "verdict": verdict.record["summary"],
                 "generation": log[-1].generation,
             }
-            if load.failed:
-                raise ServiceUnavailableError(
-                    f"{load.failed} requests failed during the switch: {load.errors[:2]}",
-                    next_step="see `airworthy logs service`",
-                )
+            check_load(load, "during the switch")
             step.outcome = f"{verdict.record['summary']}; {load.answered:,} requests answered through the switch, {load.failed} failed"
 
     def live(self, world: Any) -> None:
@@ -163,15 +162,23 @@ class Demo:
             if first.start > plan.live_last.start:
                 step.outcome = "reused: these days were lived before"
                 return
+            self.watcher.questions = lambda: self.questions(world)
             figures = play(
                 world, first=first.key, last=plan.live_last.key, requests_per_day=plan.requests_per_day,
                 wait_for_ingest=self.watcher.wait_for_interval, report=self.story.say,
             )  # fmt: skip
             self.watcher.settle()
+            figures["requests_on_trial"] = self.watcher.asked_on_trial
             step.figures = dict(figures)
             step.outcome = ", ".join(
                 f"{value:,} {name.replace('_', ' ')}" for name, value in figures.items() if isinstance(value, int)
             )
+
+    def questions(self, world: Any) -> list[dict[str, Any]]:
+        """What clients ask about on this day of the world, each flight once."""
+        day = world.day_at(data_now(self.case))
+        asked = [e.requests for e in world.events(day, day, self.plan.requests_per_day, 7) if hasattr(e, "requests")]
+        return [request for some in asked for request in some]
 
     def tell_monitoring(self) -> None:
         """What the weekly monitor found, and what came of it."""
@@ -240,6 +247,41 @@ class Demo:
                 )
             answered = f"{load.answered:,} requests, {load.failed} failed"
             step.outcome = f"{ended.get('note')}; {seconds} s from the click to the first answer, {answered}"
+
+    def bad_canary(self, world: Any) -> None:
+        """What was rolled back is delivered once more, and this time it misbehaves: its trial must end it, unnoticed."""
+        with self.story.step("A bad canary: it aborts by itself") as step:
+            champion = promotions.champion(self.case.name)
+            withdrawn = [c for c in candidates(self.case) if c.withdrawn]
+            if champion is None or not withdrawn:
+                step.outcome = "nothing was rolled back, so there is no release to try again"
+                return
+            release = again(self.case, withdrawn[0].digest, why="delivered once more, to see a canary abort")
+            game_day.plan(release.digest, "errors")
+            try:
+                with Load(self.case, questions=self.questions(world)) as load:
+                    run = self.api.trigger(f"{self.case.name}.deliver")
+                    self.api.wait(f"{self.case.name}.deliver", run, timeout_s=300)
+                    load.wait_for(load.answered + 100)
+            finally:
+                game_day.end()
+            ended = deliveries.deliveries(self.case.name)[-1]
+            by_challenger = sum(n for version, n in load.versions.items() if release.digest[:12] in version)
+            step.figures = {
+                "run": run, "state": ended.state, "why": ended.reason, "load": load.figures(),
+                "answered_by_challenger": by_challenger,
+            }  # fmt: skip
+            check_load(load, "while a bad canary was on trial")
+            present = promotions.champion(self.case.name)
+            if ended.state != "aborted" or present is None or present.digest != champion.digest:
+                raise ServiceUnavailableError(
+                    f"a release that fails one request in five ended as {ended.state}: {ended.reason}",
+                    next_step="see the run in Airflow, and `airworthy deliveries --moves`",
+                )
+            step.outcome = (
+                f"aborted: {brief(ended.reason)}; {load.answered:,} requests answered meanwhile, {by_challenger} of them by "
+                f"the challenger, {load.failed} failed"
+            )
 
     def summary(self) -> None:
         """What was trained, gated, promoted or refused, and where to look."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +17,14 @@ from airworthy.serving.contract import example
 
 
 class Load:
-    """Sends the use case's example request from a few threads until it is left.
+    """Sends requests from a few threads until it is left.
+
+    Args:
+        use_case: The use case.
+        threads: How many clients.
+        pause: Seconds that each waits between two requests.
+        questions: Requests, one after the other; the use case's example by default. A trial splits requests by their key, so
+            that the same question always has the same answerer.
 
     Attributes:
         answered: Requests that got a prediction.
@@ -25,8 +34,11 @@ class Load:
         generations: Time (monotonic seconds) of the first answer of each generation.
     """
 
-    def __init__(self, use_case: UseCase, *, threads: int = 2, pause: float = 0.02) -> None:
-        self.body = {"requests": [example(use_case)]}
+    def __init__(
+        self, use_case: UseCase, *, threads: int = 2, pause: float = 0.02,
+        questions: Sequence[dict[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
+        self._questions = itertools.cycle(questions or [example(use_case)])
         self.pause = pause
         self.answered = self.waiting = self.failed = 0
         self.versions: Counter[str] = Counter()
@@ -53,12 +65,16 @@ class Load:
         with httpx.Client(base_url=settings.service_url, timeout=10, headers=headers) as client:
             while not self._stop.is_set():
                 try:
-                    self._count(client.post("/predict", json=self.body))
+                    self._count(client.post("/predict", json={"requests": [self._next()]}))
                 except httpx.HTTPError as error:
                     with self._lock:
                         self.failed += 1
                         self.errors.append(repr(error)[:200])
                 self._stop.wait(self.pause)
+
+    def _next(self) -> dict[str, Any]:
+        with self._lock:
+            return next(self._questions)
 
     def _count(self, response: httpx.Response) -> None:
         with self._lock:

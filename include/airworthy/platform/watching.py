@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,10 +13,11 @@ from sqlalchemy import select
 from airworthy.config import UseCase
 from airworthy.errors import ServiceUnavailableError
 from airworthy.intervals import Interval
-from airworthy.ledger import promotions, requests
+from airworthy.ledger import deliveries, promotions, requests
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import OnlineWatermark, SkewCheck
 from airworthy.platform.airflow_api import AirflowApi
+from airworthy.platform.load import Load
 
 ENDED = {"success", "failed"}
 ROLLING_VIEW = "flight_delays_route"  # published online after all others
@@ -35,6 +37,18 @@ def skew_found(use_case: str) -> tuple[int, int]:
     return sum(row.vectors for row in rows), sum(row.violates for row in rows)
 
 
+def check_load(load: Load, when: str) -> None:
+    """Raise when a client noticed anything.
+
+    Raises:
+        ServiceUnavailableError: a request failed.
+    """
+    if load.failed:
+        raise ServiceUnavailableError(
+            f"{load.failed} requests failed {when}: {load.errors[:2]}", next_step="see `airworthy logs service`"
+        )
+
+
 class Watcher:
     """Waits for what the platform does by itself.
 
@@ -42,10 +56,17 @@ class Watcher:
         case: The use case.
         api: Airflow's.
         say: Called with a line of progress.
+
+    Attributes:
+        questions: What clients ask while a challenger is on trial; None: nobody asks.
+        asked_on_trial: How many of those requests were answered.
     """
 
     def __init__(self, case: UseCase, api: AirflowApi, say: Callable[[str], None]) -> None:
         self.case, self.api, self.say = case, api, say
+        self.questions: Callable[[], list[dict[str, Any]]] | None = None
+        self.asked_on_trial = 0
+        self.load: Load | None = None
 
     def no_champion(self) -> bool:
         """Whether there is none yet; raises when the first candidate was turned down, since nothing follows then."""
@@ -89,7 +110,14 @@ class Watcher:
         )
 
     def settle(self) -> None:
-        """Wait until no request is open and no training or delivery runs."""
+        """Wait until no request is open and no training or delivery runs.
+
+        Meanwhile the world stands still; only while a challenger is on trial clients go on asking, or the trial would see
+        nothing.
+
+        Raises:
+            ServiceUnavailableError: it takes too long, or a request of these clients failed.
+        """
 
         def busy() -> bool:
             running = [
@@ -98,13 +126,25 @@ class Watcher:
                 for r in self.api.runs(f"{self.case.name}.{family}")
                 if r["state"] not in ENDED
             ]
+            if self.questions and self.on_trial() and self.load is None:
+                self.load = clients.enter_context(Load(self.case, questions=self.questions()))
             return bool(
                 running or requests.open_requests(self.case.name) or promotions.releases(self.case.name, "challenger")
             )
 
-        self.watch(
-            busy, "a training or a delivery is on its way", timeout_s=900, quiet=True, detail=self.training_state
-        )
+        with ExitStack() as clients:
+            self.watch(
+                busy, "a training or a delivery is on its way", timeout_s=900, quiet=True, detail=self.training_state
+            )
+        if self.load is not None:
+            check_load(self.load, "while a challenger was on trial")
+            self.asked_on_trial += self.load.answered
+            self.load = None
+
+    def on_trial(self) -> bool:
+        """Whether a challenger is in shadow or canary."""
+        found = deliveries.open_delivery(self.case.name)
+        return found is not None and found.state in ("shadow", "canary")
 
     def training_state(self) -> str:
         """What the newest training or delivery is doing, for progress."""

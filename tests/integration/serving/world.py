@@ -63,16 +63,16 @@ def orders() -> UseCase:
 
 def release(
     use_case: UseCase, *, seed: int, version: int = 1, against: str | None = None,
-    definitions: dict[str, str] | None = None, **verdict: Any,
+    definitions: dict[str, str] | None = None, flip: bool = False, **verdict: Any,
 ) -> Release:  # fmt: skip
     """A really fitted, released challenger, whose verdict was measured against a champion.
 
-    ``definitions`` are those that it was trained on, by view; the present ones by default.
+    ``definitions`` are those that it was trained on, by view; the present ones by default. ``flip``: it learned the opposite.
     """
     columns = features.feature_columns(use_case)
     rng = np.random.default_rng(seed)
     table = pa.table({name: _column(rng, kind, 400) for name, kind in columns.items()})
-    labels = np.asarray(table["order_amount"]) + rng.normal(0, 20, 400) > 60
+    labels = (np.asarray(table["order_amount"]) + rng.normal(0, 20, 400) > 60) != flip
     training = use_case.training
     estimator, encoder, _ = fit_estimator(table, labels, columns, training.algorithm, training.parameters, seed)
     digest, folder = model_files.write_model(
