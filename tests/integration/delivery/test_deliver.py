@@ -14,8 +14,11 @@ import pytest
 
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
-from airworthy.delivery import deliver
-from airworthy.ledger import promotions
+from airworthy.delivery import again, deliver, question, settle
+from airworthy.delivery import promote as promote_stage
+from airworthy.errors import ReleaseError, StaleVerdictError, SupersededError
+from airworthy.ledger import deliveries, promotions, switches
+from airworthy.ledger.audit import actions
 from airworthy.ledger.promotions import report_worker
 from ports import free_port
 
@@ -180,9 +183,11 @@ def test_workers_that_cannot_load_it_are_switched_back(orders: UseCase, tmp_path
     with service(free_port(), tmp_path, AIRWORTHY_RELEASE_URL=str(tmp_path / "copy")) as api:
         api.wait_generation(orders, 1, 60)
         second = release(orders, seed=2, version=2, against=first.digest)
-        # When it is delivered under load.
+        # When it is delivered under load, without a trial, which would have found it out.
+        at_once = with_timeout(orders, 4)
+        untried = at_once.delivery.model_copy(update={"shadow": False, "steps": []})
         with Traffic(api.url, threads=2).running() as traffic:
-            outcome = deliver(with_timeout(orders, 4), run="r")
+            outcome = deliver(at_once.model_copy(update={"delivery": untried}), run="r")
             traffic.wait(20)
         # Then the log is back at the first one, the reason is on file, and nobody noticed.
         assert outcome.status == "refused"
@@ -220,3 +225,82 @@ def test_a_staged_answer_that_is_not_the_models_own_is_refused(
     assert outcome.status == "refused"
     assert "differ from the model's own by up to 0.001" in outcome.reason
     assert state(made.digest)[0] == "refused"
+
+
+def test_a_newer_challenger_takes_over_what_was_begun_and_who_held_it_stands_down(orders: UseCase) -> None:
+    # Given a delivery that stands in approval, in the hands of a process that may wake again.
+    champion = release(orders, seed=1)
+    promote(orders, champion)
+    older = release(orders, seed=2, against=champion.digest)
+    held = deliveries.begin(orders.name, older.digest, champion.digest, "first")
+    held = deliveries.move(held, "approval", "staged")
+    newer = release(orders, seed=3, against=champion.digest)
+    # When the next delivery begins, with nobody to deliver to.
+    outcome = deliver(with_timeout(orders, 0.1), run="second")
+    # Then the older one is superseded, and the newer one waits for a service.
+    assert (outcome.release, outcome.status) == (newer.digest, "inconclusive"), outcome.reason
+    assert deliveries.get(held.id).state == "stale"
+    assert state(older.digest) == ("retired", f"superseded by the newer challenger {newer.digest[:12]}")
+    with pytest.raises(SupersededError, match="stands down"):
+        deliveries.move(held, "shadow", "late")
+
+
+def test_of_two_who_hold_the_same_delivery_the_newer_goes_on(orders: UseCase) -> None:
+    made = release(orders, seed=1)
+    first = deliveries.begin(orders.name, made.digest, None, "first")
+    second = deliveries.claim(first.id, "second")
+    for late in (
+        lambda: deliveries.move(first, "approval", "late"),
+        lambda: deliveries.note(first, evidence={"late": 1}),
+    ):
+        with pytest.raises(SupersededError):
+            late()
+    assert deliveries.move(second, "approval", "in time").state == "approval"
+    with pytest.raises(ValueError, match="does not move from approval to watch"):
+        deliveries.move(deliveries.get(first.id), "watch", "over the fence")
+
+
+def test_a_person_approves_or_rejects_and_nobody_is_a_no(orders: UseCase) -> None:
+    manual = orders.model_copy(update={"delivery": orders.delivery.model_copy(update={"approval": "manual"})})
+    made = release(orders, seed=1)
+    number = deliveries.move(deliveries.begin(orders.name, made.digest, None, "r"), "approval", "staged").id
+    # Without an answer it waits; the question has the verdict and its checks.
+    subject, body = question(manual, number)
+    assert "ROC AUC 0.800, at least 0.600" in body
+    assert "Deliver version 1" in subject
+    outcome = settle(manual, number, run="r", who="ada", approved=True, why="looked at it")
+    assert (outcome.status, deliveries.get(number).approver) == ("promote", "ada")
+    for who, approved, words in (("bob", False, "rejected by bob: not today"), ("", None, "nobody approved it")):
+        promotions.set_release_state(made.digest, "retired")
+        made = release(orders, seed=len(words))
+        row = deliveries.move(deliveries.begin(orders.name, made.digest, None, "r"), "approval", "staged")
+        ended = settle(manual, row.id, run="r", who=who, approved=approved, why="not today" if who else "")
+        assert (ended.status, words in ended.reason) == ("refused", True), ended.reason
+    done = [(a.who, a.action, a.why) for a in actions(orders.name)]
+    assert done == [("ada", "approve delivery", "looked at it"), ("bob", "reject delivery", "not today")]
+
+
+def test_while_promotions_are_paused_a_challenger_waits(orders: UseCase) -> None:
+    made = release(orders, seed=1)
+    number = deliveries.move(deliveries.begin(orders.name, made.digest, None, "r"), "approval", "staged").id
+    switches.pause(orders.name, "op", "an incident")
+    settle(orders, number, run="r")
+    outcome = promote_stage(orders, number, run="r")
+    assert (outcome.status, "an incident" in outcome.reason) == ("inconclusive", True), outcome.reason
+    assert state(made.digest)[0] == "challenger"
+    assert promotions.champion(orders.name) is None
+
+
+def test_what_was_turned_down_can_be_delivered_again_while_its_verdict_holds(orders: UseCase) -> None:
+    champion = release(orders, seed=1)
+    promote(orders, champion)
+    made = release(orders, seed=2, against=champion.digest)
+    promotions.set_release_state(made.digest, "refused", "a bad day")
+    again(orders, made.digest[:10], why="once more")
+    assert state(made.digest) == ("challenger", "once more")
+    with pytest.raises(ReleaseError, match="turned down or rolled back"):
+        again(orders, champion.digest, why="it serves")
+    stale = release(orders, seed=3, against="e" * 64)
+    promotions.set_release_state(stale.digest, "refused")
+    with pytest.raises(StaleVerdictError):
+        again(orders, stale.digest, why="another champion")
