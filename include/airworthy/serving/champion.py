@@ -19,6 +19,7 @@ from airworthy.errors import AirworthyError, ReleaseError
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.tallies import report_tally
+from airworthy.serving import game_day
 from airworthy.serving.cache import ReleaseCache
 from airworthy.serving.trial import Counts, Serving, Trial
 from airworthy.training.model_files import LoadedModel
@@ -186,7 +187,7 @@ class ChampionKeeper:
         if unfit := self._is_unfit(model):
             raise ReleaseError(unfit, next_step="deliver a model that was trained on the present definitions")
         self._warm(model)
-        return model
+        return game_day.sabotaged(model, staged=self._stage is not None)
 
     def _remember(self, serving: Serving) -> None:
         if self._stage is None and not self.ledger_away:
