@@ -91,9 +91,10 @@ def tested_heads() -> list[tuple[str, str]]:
 
 
 def untaken() -> list[tuple[str, str]]:
-    """(revision, target) of each tested head that no run took yet."""
-    done = ledger.taken()
-    return [found for found in tested_heads() if found not in done]
+    """(revision, target) of each tested head that no run took yet; the way to production begins with staging."""
+    heads, done = tested_heads(), ledger.taken()
+    further = {revision for revision, target in heads if target == ledger.PRODUCTION}
+    return [(r, t) for r, t in heads if (r, t) not in done and (t == ledger.PRODUCTION or r not in further)]
 
 
 def fetch() -> Path:

@@ -34,6 +34,7 @@ from airworthy.records import Record
 Say = Callable[[str], None]
 CHECKOUT = "checkout"
 HEALTHY_LOOKS, LOOK_S = 3, 2.0
+PATIENCE_S = 2.0
 
 
 class Journal(Record):
@@ -62,15 +63,20 @@ def journal() -> Journal | None:
 
 
 @contextmanager
-def _alone() -> Iterator[int | None]:
+def _alone(patience_s: float = 0.0) -> Iterator[int | None]:
     """The lock of the switch, as a file that commands inherit: while one of them runs, even an orphan, nobody else begins."""
     folder().mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_s
     with (folder() / "switch.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    yield None
+                    return
+            time.sleep(0.05)
         yield lock.fileno()
 
 
@@ -145,7 +151,7 @@ def carry_out(*, say: Say = lambda _: None, generation: int | None = None) -> bo
         ConfigurationError: another process is at it.
         ServiceUnavailableError: not even the old release starts; it is tried again by ``airworthy release resume``.
     """
-    with _alone() as lock:
+    with _alone(PATIENCE_S) as lock:  # somebody who only looks holds it for a moment
         if lock is None:
             raise ConfigurationError(
                 "another process carries out a switch now", next_step="`airworthy release status` tells how far it is"

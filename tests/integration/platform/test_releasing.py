@@ -137,7 +137,9 @@ def test_tested_heads_of_the_watched_branches(team: Repository, tested: str) -> 
     team.attest(untested, by="ci", wheel="0" * 64)
 
     after = revisions.tested_heads()
+    ledger.take(tested, "production", "a run")
 
+    assert revisions.untaken() == [(untested, "staging")]
     team.git("reset", "-q", "--hard", tested)
     team.git("branch", "-D", "main")
     assert before == [(tested, "production")]
