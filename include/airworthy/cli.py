@@ -10,6 +10,7 @@ import typer
 
 from airworthy.commands import (
     actions,
+    copies,
     data,
     decisions,
     features,
@@ -34,6 +35,7 @@ app = typer.Typer(
 platform.add(app)
 decisions.add(app)
 actions.add(app)
+copies.add(app)
 lineage.add(app)
 quarantine.add(app)
 data.add(app)

@@ -117,7 +117,8 @@ def _version(words: str) -> list[Thing]:
         for case in use_cases().values()
         if match["case"] in (None, case.name)
         for row in promotions.releases(case.name)
-        if row.version == int(match["version"]) and row.digest.startswith(match["digest"] or "")
+        # A copied release answers with the number that it was made with, and has another in the registry here.
+        if (row.digest.startswith(match["digest"]) if match["digest"] else row.version == int(match["version"]))
     ]
 
 

@@ -40,7 +40,7 @@ def register(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> Re
     # MLflow has no compare-and-set: the lock keeps two tasks from making two versions of one verdict.
     with exclusive("register", use_case.name):
         mlflow = tracking.client()
-        name = _registered_model(mlflow, use_case)
+        name = registered_model(mlflow, use_case)
         version = _version(mlflow, name, candidate, verdict)
         card = build_card(use_case, candidate, verdict, model, version=version)
         release = write_release(files, verdict, run_id=candidate.run_id, version=version, card=card_bytes(card))
@@ -61,7 +61,7 @@ def reconcile_aliases(use_case: UseCase) -> dict[str, int]:
     """
     with exclusive("register", use_case.name):
         mlflow = tracking.client()
-        return reconcile(mlflow, _registered_model(mlflow, use_case), use_case)
+        return reconcile(mlflow, registered_model(mlflow, use_case), use_case)
 
 
 def _require_pass(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> None:
@@ -86,7 +86,8 @@ def _require_pass(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) 
         )
 
 
-def _registered_model(mlflow: MlflowClient, use_case: UseCase) -> str:
+def registered_model(mlflow: MlflowClient, use_case: UseCase) -> str:
+    """Name of the registered model of a use case in this environment, created when it is not there."""
     from mlflow.exceptions import MlflowException
 
     name = get_settings().model_name(use_case.name)

@@ -64,25 +64,33 @@ def load(digest: str) -> LoadedModel:
     Raises:
         ReleaseError: missing, altered, without a passing verdict, or a golden vector does not come out.
     """
-    release, files = _read(digest)
+    release, _, files = _read(digest)
     return replace(model_files.from_files(files, release.model_digest, release_folder(digest)), release=release)
 
 
 def load_verdict(digest: str) -> Verdict:
     """The verdict in a release. Raises ReleaseError when the release is missing or altered."""
-    _, files = _read(digest)
+    _, _, files = _read(digest)
     return Verdict.model_validate_json(files[VERDICT_FILE])
 
 
 def load_card(digest: str) -> dict[str, Any]:
     """The model card in a release; empty for one from before there were cards. Raises ReleaseError as ``verify``."""
-    _, files = _read(digest)
+    _, _, files = _read(digest)
     card: dict[str, Any] = json.loads(files.get(CARD_FILE, b"{}"))
     return card
 
 
-def _read(digest: str) -> tuple[Release, dict[str, bytes]]:
-    folder = release_folder(digest)
+def _read(digest: str) -> tuple[Release, dict[str, Any], dict[str, bytes]]:
+    return read_release(release_folder(digest), digest)
+
+
+def read_release(folder: str, digest: str) -> tuple[Release, dict[str, Any], dict[str, bytes]]:
+    """A release in any folder, its manifest and its files: every byte checked, with a passing verdict about this very model.
+
+    Raises:
+        ReleaseError: missing, altered, or without such a verdict.
+    """
     manifest, files = read_folder(folder, digest)
     if VERDICT_FILE not in files or "model_digest" not in manifest:
         raise ReleaseError(
@@ -105,7 +113,7 @@ def _read(digest: str) -> tuple[Release, dict[str, bytes]]:
             f"release {digest[:12]} has no passing verdict: {verdict.summary}",
             next_step="only a passed model may serve",
         )
-    return release, files
+    return release, manifest, files
 
 
 def _release(digest: str, facts: dict[str, Any]) -> Release:

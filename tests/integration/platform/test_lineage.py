@@ -132,7 +132,7 @@ def test_what_is_unknown_or_ambiguous_is_said(version: tuple[UseCase, Release]) 
             find(words)
     with pytest.raises(ConfigurationError, match="fits several: tiny_orders release"):
         find(release.digest[:8])
-    with pytest.raises(ConfigurationError, match="is of no release"):
+    with pytest.raises(ConfigurationError, match="holds no batch predictions"):
         why(find("tiny_orders/clean/orders/2024-01-05"))
     assert find("2").key != release.digest
     assert case.name == "tiny_orders"
