@@ -136,6 +136,18 @@ def test_the_rollbacks_note_says_what_it_did(played):
     assert not figures or figures["note"].startswith("rolled back to")
 
 
+def test_a_bad_canary_aborted_by_itself_and_no_client_noticed(case, played):
+    figures = played.steps["A bad canary: it aborts by itself"]["figures"]
+    rolled_back = played.steps["Rollback under load"]["figures"]
+    assert bool(figures) == bool(rolled_back)
+    if figures:
+        assert (figures["state"], figures["load"]["failed"]) == ("aborted", 0)
+        assert figures["why"].startswith("canary "), figures["why"]
+        assert figures["load"]["answered"] > 100
+        last = promotions.promotion_log(case.name)[-1]
+        assert (last.action, last.challenger_digest) == ("abort", None)
+
+
 def test_what_was_served_is_what_the_clean_tables_give(played):
     figures = played.steps["What monitoring decided"]["figures"]
     assert figures["vectors_recomputed"] >= 1000

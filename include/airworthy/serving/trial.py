@@ -151,7 +151,7 @@ def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: 
 
     Raises:
         DataRejectedError: a feature is absent, of another kind, or infinite.
-        ServiceUnavailableError: the champion gave no finite probability; nothing was counted.
+        ServiceUnavailableError: the champion gave no finite probability; that is all that was counted.
     """
     trial, found = serving.trial, dict[int, Scored]()
     chosen = [n for n, key in enumerate(keys) if trial.has(key)] if trial else []
@@ -163,7 +163,9 @@ def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: 
     rest = [n for n in range(len(values)) if n not in found]
     if rest:
         probabilities, milliseconds = _timed(serving.model, [values[n] for n in rest])
-        if not all(map(_good, probabilities)):
+        if wrong := sum(not _good(p) for p in probabilities):
+            # The watch after a promotion goes by it: these requests get no answer.
+            counts.add(serving.generation, "champion", len(rest), wrong)
             raise ServiceUnavailableError(
                 f"release {serving.digest[:12]} gave no finite probability",
                 next_step="roll back: `airworthy rollback` offers what served before",

@@ -179,7 +179,7 @@ def service(port: int, folder: Path, **environment: str) -> Iterator[Service]:
         )  # fmt: skip
     running = Service(process, f"http://127.0.0.1:{port}", log)
     try:
-        running.wait("/health", 200)
+        running.wait("/health", 200, 240)
         yield running
     finally:
         if process.poll() is None:

@@ -1,0 +1,141 @@
+"""A person approves, rejects, or says nothing, through the real Airflow: what comes of it is on file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airworthy.config import UseCase, get_settings
+from airworthy.config.use_case import use_cases
+from airworthy.features import feast_repo
+from airworthy.ledger import audit, deliveries, promotions
+from airworthy.platform.airflow_api import AirflowApi
+from ports import free_block
+
+from ..serving import world  # noqa: TID252 - one small world for both
+
+pytestmark = pytest.mark.timeout(1800)
+
+NAME, DAG = "tiny_orders", "tiny_orders.deliver"
+MANUAL = """  approval: manual
+  approval_hours: 0.0125 # 45 seconds
+"""
+
+
+class Desk:
+    """The one who is asked."""
+
+    def __init__(self, case: UseCase) -> None:
+        self.case, self.api = case, AirflowApi()
+
+    def delivered(self, seed: int, decide: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Trigger a delivery of a new challenger, decide when asked, and wait for the run's end."""
+        champion = promotions.champion(NAME)
+        world.release(self.case, seed=seed, version=seed, against=champion.digest if champion else None)
+        run = self.api.trigger(DAG)
+        decide(self.question(run))
+        return self.api.wait(DAG, run, timeout_s=300)
+
+    def question(self, run: str) -> dict[str, Any]:
+        """The open question of a run."""
+        path = f"/api/v2/dags/{DAG}/dagRuns/{run}/hitlDetails"
+        deadline = time.monotonic() + 300
+        while not (found := self.api._send("GET", path)["hitl_details"]):
+            state = self.api.run(DAG, run)
+            assert state["state"] not in ("success", "failed"), (state, self.api.tasks(DAG, run))
+            assert time.monotonic() < deadline, state
+            time.sleep(0.3)
+        return found[0] | {"run": run}
+
+    def answer(self, question: dict[str, Any], option: str, why: str) -> None:
+        """Answer it over Airflow's API, as its page does."""
+        path = f"/api/v2/dags/{DAG}/dagRuns/{question['run']}/taskInstances/approve/-1/hitlDetails"
+        self.api._send("PATCH", path, {"chosen_options": [option], "params_input": {"why": why}})
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    """The platform, up, with the tiny shop on it, whose deliveries ask a person."""
+    from airworthy.platform import services
+
+    folder, port, before = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp")), free_block(10), dict(os.environ)
+    cases = Path(__file__).parents[2] / "use_cases"
+    shutil.copytree(cases / NAME, folder / "cases" / NAME)
+    with (folder / "cases" / NAME / "use_case.yaml").open("a") as file:
+        file.write(MANUAL)
+    for name in [n for n in os.environ if n.startswith("AIRWORTHY_")]:
+        del os.environ[name]
+    ports = {"AIRFLOW": port, "MLFLOW": port + 5, "SERVICE": port + 6, "REPORTS": port + 7}
+    os.environ |= {
+        "AIRWORTHY_VAR": str(folder / "var"), "AIRWORTHY_USE_CASES": NAME, "PYTHONPATH": str(folder / "cases"),
+        "AIRWORTHY_DELIVERY_LOAD_REQUESTS": "20",
+        **{f"AIRWORTHY_{name}_URL": f"http://127.0.0.1:{number}" for name, number in ports.items()},
+    }  # fmt: skip
+    get_settings.cache_clear()
+    use_cases.cache_clear()
+    try:
+        services.up()
+        get_settings.cache_clear()
+        case = world.orders()
+        made = Desk(case)
+        made.api.unpause(DAG)
+        yield made
+    finally:
+        services.down()
+        feast_repo.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        os.environ.clear()
+        os.environ.update(before)
+        get_settings.cache_clear()
+        use_cases.cache_clear()
+
+
+def test_what_is_approved_is_delivered_and_says_by_whom(desk: Desk) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def approve(question: dict[str, Any]) -> None:
+        asked.append(question)
+        desk.answer(question, "Approve", "I looked at the card")
+
+    run = desk.delivered(1, approve)
+
+    assert run["state"] == "success", run
+    assert str(run["note"]).startswith("done: "), run["note"]
+    assert "Deliver version 1" in asked[0]["subject"]
+    assert "ROC AUC 0.800, at least 0.600" in asked[0]["body"]
+    (row,) = promotions.promotion_log(NAME)
+    assert (row.action, row.who) == ("promote", "admin")
+    approval = [a for a in audit.actions(NAME) if a.action == "approve delivery"]
+    assert [(a.who, a.why, a.via) for a in approval] == [("admin", "I looked at the card", "airflow")]
+
+
+def test_what_is_rejected_is_refused_and_the_run_says_so(desk: Desk) -> None:
+    champion = promotions.champion(NAME)
+    run = desk.delivered(2, lambda question: desk.answer(question, "Reject", "not on a Friday"))
+    assert run["state"] == "success", run
+    assert "refused: rejected by admin: not on a Friday" in str(run["note"])
+    assert deliveries.deliveries(NAME)[-1].state == "refused"
+    assert promotions.champion(NAME) == champion
+    states = {t["task_id"]: t["state"] for t in desk.api.tasks(DAG, run["dag_run_id"])}
+    assert states == {
+        "stage": "success",
+        "approve": "success",
+        "trial": "skipped",
+        "promote": "skipped",
+        "watch": "skipped",
+    }
+
+
+def test_nobody_answers_and_that_is_a_no(desk: Desk) -> None:
+    champion = promotions.champion(NAME)
+    run = desk.delivered(3, lambda question: None)
+    assert "refused: nobody approved it" in str(run["note"])
+    assert deliveries.deliveries(NAME)[-1].state == "refused"
+    assert promotions.champion(NAME) == champion
