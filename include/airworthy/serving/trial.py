@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airworthy.errors import ServiceUnavailableError
+from airworthy.errors import DataRejectedError, ServiceUnavailableError
 from airworthy.ledger.tallies import BUCKETS_MS, Role, Tally, bucket
 from airworthy.training.model_files import LoadedModel
 
@@ -162,9 +162,15 @@ def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: 
                 found[n] = Scored(probability, "challenger", trial.model)
     rest = [n for n in range(len(values)) if n not in found]
     if rest:
-        probabilities, milliseconds = _timed(serving.model, [values[n] for n in rest])
+        # The watch after a promotion goes by the champion's errors: these requests get no answer.
+        try:
+            probabilities, milliseconds = _timed(serving.model, [values[n] for n in rest])
+        except DataRejectedError:
+            raise
+        except Exception:
+            counts.add(serving.generation, "champion", len(rest), len(rest))
+            raise
         if wrong := sum(not _good(p) for p in probabilities):
-            # The watch after a promotion goes by it: these requests get no answer.
             counts.add(serving.generation, "champion", len(rest), wrong)
             raise ServiceUnavailableError(
                 f"release {serving.digest[:12]} gave no finite probability",

@@ -96,9 +96,18 @@ def test_what_the_champion_refuses_too_is_nobodys_error() -> None:
     counts = Counts()
     with pytest.raises(DataRejectedError):
         score(Serving(champion, "a", 7, trial), rows(5), KEYS[:5], counts)
+    assert counts.untold() == {}
+
+
+def test_what_the_champion_fails_is_its_own_error() -> None:
+    counts = Counts()
     with pytest.raises(ServiceUnavailableError, match="no finite probability"):
         score(serving(0.0), [{"p": math.nan}], ["k"], counts)
-    assert counts.untold() == {}
+    broken: Any = Model("a", raises(RuntimeError("it broke")))
+    with pytest.raises(RuntimeError):
+        score(Serving(broken, "a", 7), rows(2), KEYS[:2], counts)
+    tally = counts.untold()[7, "champion"]
+    assert (tally.requests, tally.errors) == (3, 3)
 
 
 def test_the_first_requests_of_a_model_are_not_timed_and_batches_are_timed_by_their_first_row() -> None:
