@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -297,7 +298,15 @@ def empty_app(port: int) -> None:
 def server(command: list[str], log: Path, port: int, ready: str, **environment: str) -> Iterator[None]:
     """Run a server until the block ends."""
     with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **environment})
+        # MLflow starts a program of this environment by its name, in a process of its own.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PATH": path, **environment},
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 180
         while True:
@@ -310,7 +319,7 @@ def server(command: list[str], log: Path, port: int, ready: str, **environment: 
                 time.sleep(0.2)
         yield
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 

@@ -15,6 +15,7 @@ import uvicorn  # noqa: E402
 from airworthy.config import get_settings, use_cases  # noqa: E402
 from airworthy.errors import AirworthyError  # noqa: E402
 from airworthy.serving.guards import check_binding  # noqa: E402
+from airworthy.serving.patience import PatientProtocol  # noqa: E402
 
 LOGGING = {
     "version": 1,
@@ -39,7 +40,7 @@ def main() -> int:
     uvicorn.run(
         "airworthy.serving.app:create_app", factory=True, host=settings.service_host, port=settings.service_port,
         workers=settings.service_workers, log_config=LOGGING, access_log=False, timeout_keep_alive=75,
-        timeout_graceful_shutdown=10, server_header=False,
+        timeout_graceful_shutdown=10, server_header=False, http=PatientProtocol,
     )  # fmt: skip
     return 0
 

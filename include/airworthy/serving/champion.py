@@ -60,6 +60,7 @@ class ChampionKeeper:
         self._stage = stage
         self._refused: tuple[promotions.Traffic, float] | None = None
         self._moment: datetime | None = None
+        self._moment_at = 0.0
         self._stop = threading.Event()
         self._changed = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -81,12 +82,19 @@ class ChampionKeeper:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def moment(self) -> datetime:
-        """Data time now, UTC; while the ledger is away, the newest that was seen."""
-        try:
-            self._moment = data_now(self.use_case)
-        except SQLAlchemyError:
-            self._moment = self._moment or self._cache.moment() or self.use_case.data.first_interval.start
+    def moment(self, max_age_s: float = 0.0) -> datetime:
+        """Data time now, UTC; while the ledger is away, the newest that was seen.
+
+        Args:
+            max_age_s: What was asked so lately is not asked again: the replay's clock is in the ledger.
+        """
+        now = time.monotonic()
+        if self._moment is None or now - self._moment_at > max_age_s:
+            try:
+                self._moment = data_now(self.use_case)
+            except SQLAlchemyError:
+                self._moment = self._moment or self._cache.moment() or self.use_case.data.first_interval.start
+            self._moment_at = now
         return self._moment
 
     def _follow(self) -> None:

@@ -210,6 +210,8 @@ def refusals(errors: list[Any]) -> list[dict[str, str]]:
 def plain(value: Any) -> Any:
     """A feature or request value as a JSON value: times as ISO text in UTC, numbers that are none as null."""
     kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else None
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if isinstance(value, datetime):

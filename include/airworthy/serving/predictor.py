@@ -30,6 +30,10 @@ from airworthy.serving.together import Together
 from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
 
+# How old the moment of a prediction may be, in seconds. Looked-up values are held against it; given rows are only dated.
+LOOKUP_AGE = 0.02
+GIVEN_AGE = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -154,7 +158,8 @@ class Predictor:
             return [error]
 
     def _compute(self, calls: list[Asked]) -> list[Answered]:
-        serving, moment = self.serving(), self.keeper.moment()
+        serving = self.serving()
+        moment = self.keeper.moment(GIVEN_AGE if calls[0].given else LOOKUP_AGE)
         rows = [row for asked in calls for row in asked.rows]
         if calls[0].given:
             columns, fields = serving.model.columns, list[Mapping[str, Any]]([{}] * len(rows))
@@ -162,8 +167,9 @@ class Predictor:
             vectors = [FeatureVector({name: row[name] for name in columns if name in row}) for row in rows]
         else:
             fields, vectors = rows, self._lookup(rows, moment)
-        keys = [None if asked.pinned else self._key(row) for asked in calls for row in asked.rows]
-        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts)
+        split = serving.trial is not None and serving.trial.share > 0
+        keys = [self._key(row) if split and not asked.pinned else None for asked in calls for row in asked.rows]
+        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=len(calls) == 1)
         predictions = [self._prediction(serving, v, s) for v, s in zip(vectors, scored, strict=True)]
         common: dict[str, Any] = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}
         answers, at = [], 0

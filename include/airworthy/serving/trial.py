@@ -137,7 +137,9 @@ class Scored:
     model: LoadedModel
 
 
-def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: Counts) -> list[Scored]:
+def score(
+    serving: Serving, values: Values, keys: Sequence[str | None], counts: Counts, *, final: bool = True
+) -> list[Scored]:
     """Score requests by the champion, or by the challenger where their keys fall to it.
 
     Whatever is wrong with the challenger, the champion answers in its place, and the error is counted against it. A request
@@ -148,6 +150,7 @@ def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: 
         values: Features by name, one dict for each request.
         keys: By which the requests are split; None for one that is the champion's.
         counts: Told what came of it.
+        final: Nobody scores these again when it fails, so a failure of the champion is counted.
 
     Raises:
         DataRejectedError: a feature is absent, of another kind, or infinite.
@@ -162,27 +165,38 @@ def score(serving: Serving, values: Values, keys: Sequence[str | None], counts: 
                 found[n] = Scored(probability, "challenger", trial.model)
     rest = [n for n in range(len(values)) if n not in found]
     if rest:
-        # The watch after a promotion goes by the champion's errors: these requests get no answer.
-        try:
-            probabilities, milliseconds = _timed(serving.model, [values[n] for n in rest])
-        except DataRejectedError:
-            raise
-        except Exception:
-            counts.add(serving.generation, "champion", len(rest), len(rest))
-            raise
-        if wrong := sum(not _good(p) for p in probabilities):
-            counts.add(serving.generation, "champion", len(rest), wrong)
-            raise ServiceUnavailableError(
-                f"release {serving.digest[:12]} gave no finite probability",
-                next_step="roll back: `airworthy rollback` offers what served before",
-            )
+        probabilities, milliseconds = _by_champion(serving, [values[n] for n in rest], counts, final=final)
         found |= {n: Scored(p, "champion", serving.model) for n, p in zip(rest, probabilities, strict=True)}
         # What it answered in the challenger's place is not counted as its own.
         counts.add(serving.generation, "champion", len(values) - len(chosen))
-        counts.time(serving.generation, "champion", serving.digest, milliseconds)
+        if milliseconds is not None:
+            counts.time(serving.generation, "champion", serving.digest, milliseconds)
     if trial and tried:
         tried.count(serving.generation, "challenger", trial.digest, counts)
     return [found[n] for n in range(len(values))]
+
+
+def _by_champion(serving: Serving, values: Values, counts: Counts, *, final: bool) -> tuple[list[float], float | None]:
+    """The champion's probabilities and the milliseconds; what it fails counts against it.
+
+    The watch after a promotion goes by these errors: such requests get no answer.
+    """
+    wrong = len(values)
+    try:
+        probabilities, milliseconds = _timed(serving.model, values, compared=serving.trial is not None)
+        wrong = sum(not _good(p) for p in probabilities)
+    except DataRejectedError:
+        wrong = 0
+        raise
+    finally:
+        if final and wrong:
+            counts.add(serving.generation, "champion", len(values), wrong)
+    if wrong:
+        raise ServiceUnavailableError(
+            f"release {serving.digest[:12]} gave no finite probability",
+            next_step="roll back: `airworthy rollback` offers what served before",
+        )
+    return probabilities, milliseconds
 
 
 @dataclass(frozen=True)
@@ -209,7 +223,7 @@ def attempt(trial: Trial, values: Values) -> Attempt:
     if trial.model is None:
         return Attempt([None] * len(values))
     try:
-        probabilities, milliseconds = _timed(trial.model, values)
+        probabilities, milliseconds = _timed(trial.model, values, compared=True)
     except Exception:
         log.debug("release %s on trial cannot score", trial.digest[:12], exc_info=True)
         if len(values) == 1:
@@ -219,11 +233,14 @@ def attempt(trial: Trial, values: Values) -> Attempt:
     return Attempt([p if _good(p) else None for p in probabilities], milliseconds)
 
 
-def _timed(model: LoadedModel, values: Values) -> tuple[list[float], float]:
-    """Probabilities, and the milliseconds of the first request, which is scored by itself.
+def _timed(model: LoadedModel, values: Values, *, compared: bool) -> tuple[list[float], float | None]:
+    """Probabilities, and the milliseconds of the first request, which is then scored by itself.
 
-    A batch costs less for each of its rows, and the two models get batches of different sizes: only single rows compare.
+    A batch costs less for each of its rows, and the two models get batches of different sizes: only single rows compare. Where
+    nothing is compared, the rows of a batch are scored at once, and not timed.
     """
+    if len(values) > 1 and not compared:
+        return list(map(float, model.predict(list(values)))), None
     started = time.perf_counter()
     first = model.predict(list(values[:1]))
     milliseconds = (time.perf_counter() - started) * 1000

@@ -8,6 +8,7 @@ and ``both``, the one beside the other, for an ensemble of such models.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from numbers import Real
@@ -125,21 +126,22 @@ class Encoder:
         Raises:
             DataRejectedError: a feature is missing as a key, of another kind, or infinite.
         """
-        raw = np.empty((1, len(self.columns)))
-        for i, (name, codes) in enumerate(self._lookup):
+        raw = []
+        for name, codes in self._lookup:
             try:
                 value = values[name]
             except KeyError:
                 raise _refused("one prediction's features", name, "missing", 1) from None
             if value is None:
-                raw[0, i] = np.nan
+                raw.append(math.nan)
             elif codes is None:
-                raw[0, i] = _number(name, value)
+                # Finite numbers of the usual kind need no look; this runs for every value of every prediction.
+                raw.append(value if type(value) is float and math.isfinite(value) else _number(name, value))
             elif isinstance(value, str):
-                raw[0, i] = codes.get(value, np.nan)
+                raw.append(codes.get(value, math.nan))
             else:
                 raise _refused("one prediction's features", name, "not a text", 1, value)
-        return self._finish(raw)[0]
+        return self._finish(np.array([raw], dtype=np.float64))[0]
 
     def _finish(self, raw: np.ndarray) -> np.ndarray:
         if self.style == "codes":

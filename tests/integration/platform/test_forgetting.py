@@ -18,6 +18,7 @@ from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.intervals import Interval
 from airworthy.lake import landing, tables
 from airworthy.ledger.database import transaction
+from airworthy.ledger.feedback import Said, feedback, keep_feedback
 from airworthy.ledger.models import ForgottenKey
 from airworthy.monitoring.collect import log_table
 from airworthy.platform import forgotten_journal
@@ -100,6 +101,8 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
         ingest.ingest_interval(shop, Interval.of("2024-01-04"), run="test")
     features.catch_up(shop, run="test")
     predicted(shop, [KEY, OTHER, KEY])
+    said = [Said("p'0", "comment", comment="mine"), Said("p'1", "dispute", comment=f"it was {KEY}, not me")]
+    assert keep_feedback(shop.name, said, Interval.of("2024-01-02").start) == 2
     asked = [{**shop.prediction.example, "customer": name} for name in (KEY, OTHER)]
     from airworthy.ledger.clock import data_now
 
@@ -123,6 +126,8 @@ def test_a_key_is_gone_from_everything_and_does_not_come_back(shop: UseCase, pos
     assert outcome.pages > 0
     assert everywhere(KEY, Path(get_settings().docs_url)) == []
     assert outcome.notes > 0
+    assert outcome.feedback == 1
+    assert [(f.prediction_id, f.comment) for f in feedback(shop.name)] == [("p'1", "it was [forgotten], not me")]
     assert re.findall(rf".{{60}}(?<![A-Za-z0-9_-]){KEY}(?![A-Za-z0-9_-]).{{9}}", ledger_words()) == []
     assert outcome.backups_until == ""
     assert list(get_settings().spool.rglob("*.log")) == []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -177,5 +177,4 @@ def _cell(number: int, name: str, text: str, kind: str) -> Any:
 
 
 def _is_names(value: Any) -> bool:
-    good = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(name, str) for name in value)
-    return good and 0 < len(value) == len(set(value))
+    return isinstance(value, list) and set(map(type, value)) == {str} and len(value) == len(set(value))

@@ -1,0 +1,77 @@
+"""How long a client may take to send a request, how much it may send before its body, and how many may be connected.
+
+uvicorn waits for ever for the end of a request that has begun, and takes headers of any size: some slow or greedy clients could
+hold all of a server's memory and descriptors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+REQUEST_SECONDS = 10.0
+MAX_HEADERS = 64 << 10
+MAX_CONNECTIONS = 2_000
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with a deadline for each request, and bounds on headers and connections."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request; one connection too many is closed at once."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._rest()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head = 0
+        self._wait()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the URL."""
+        self._measure(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._measure(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._rest()
+        super().on_message_complete()
+
+    def _measure(self, size: int) -> None:
+        self._head += size
+        if self._head > MAX_HEADERS:
+            raise ValueError("the headers are too large")  # the parser gives up, and the client gets 400
+
+    def _wait(self) -> None:
+        self._rest()
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._too_slow)
+
+    def _rest(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()

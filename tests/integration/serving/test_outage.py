@@ -1,0 +1,140 @@
+"""The online store does not answer, or hangs: bounded time, what the views declare, a flag, a metric; and it goes on by itself."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airworthy.config import UseCase, get_settings
+from ports import free_port
+
+from .test_prediction_api import logged
+from .world import ORDER, Service, promote, release, service
+
+VIEW = "tiny_orders_customer"
+PATIENCE = 1.5
+
+
+class Between:
+    """Stands between the service and its online store: forwards, hangs (takes everything, passes nothing on), or is gone."""
+
+    def __init__(self, server: Path, folder: Path) -> None:
+        self.forwards = threading.Event()
+        self.forwards.set()
+        self._server, self._place = server / ".s.PGSQL.5432", folder / ".s.PGSQL.5432"
+        self._open: list[socket.socket] = []
+        self._listening: socket.socket | None = None
+
+    def come(self) -> None:
+        """Take connections."""
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(self._place))
+        self._listening.listen()
+        threading.Thread(target=self._accept, args=(self._listening,), daemon=True).start()
+
+    def go(self) -> None:
+        """Close every connection and take none."""
+        if self._listening is not None:
+            self._listening.shutdown(socket.SHUT_RDWR)
+            self._listening.close()
+            self._place.unlink()
+            self._listening = None
+        for one in self._open:
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        self._open.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listening.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(self._server))
+            self._open += [client, server]
+            threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        waiting = selectors.DefaultSelector()
+        waiting.register(client, selectors.EVENT_READ, server)
+        waiting.register(server, selectors.EVENT_READ, client)
+        try:
+            while True:
+                for key, _ in waiting.select():
+                    data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                    self.forwards.wait()
+                    if not data:
+                        raise OSError
+                    key.data.sendall(data)
+        except OSError:
+            client.close()
+            server.close()
+
+
+@contextmanager
+def between() -> Iterator[tuple[Between, str]]:
+    with tempfile.TemporaryDirectory(prefix="aw", dir="/tmp") as folder:  # a socket's path is short
+        made = Between(Path(get_settings().online_host), Path(folder))
+        made.come()
+        try:
+            yield made, folder
+        finally:
+            made.forwards.set()
+            made.go()
+
+
+def ask(api: Service) -> tuple[bool, float]:
+    """Whether the answer is degraded, and the seconds that it took."""
+    started = time.monotonic()
+    answer = api.post("/predict", ORDER)
+    assert answer.status_code == 200, answer.text
+    (one,) = answer.json()["predictions"]
+    assert one["missing"] == ([VIEW] if one["degraded"] else [])
+    return one["degraded"], time.monotonic() - started
+
+
+def recovers(api: Service) -> None:
+    deadline = time.monotonic() + 30
+    while ask(api)[0]:
+        assert time.monotonic() < deadline, "it never asks the online store again"
+        time.sleep(0.1)
+
+
+def test_without_its_online_store_it_answers_in_bounded_time_as_declared(orders: UseCase, tmp_path: Path) -> None:
+    champion = promote(orders, release(orders, seed=1))
+    with (
+        between() as (store, host),
+        service(free_port(), tmp_path, AIRWORTHY_ONLINE_HOST=host, AIRWORTHY_ONLINE_TIMEOUT=str(PATIENCE)) as api,
+    ):
+        api.wait_generation(orders, champion.generation, 60)
+        recovers(api)
+        # When it hangs, one request waits for as long as is allowed, and those after it do not wait at all.
+        store.forwards.clear()
+        times = [ask(api) for _ in range(20)]
+        assert {degraded for degraded, _ in times} == {True}
+        assert times[0][1] < PATIENCE + 3
+        assert sorted(seconds for _, seconds in times[1:])[10] < PATIENCE / 2
+        # When it answers again, so does the service with its values; the same when it is gone and comes back.
+        store.forwards.set()
+        recovers(api)
+        store.go()
+        assert {ask(api)[0] for _ in range(5)} == {True}
+        store.come()
+        recovers(api)
+        # And it is seen: in the figures, and in the log, where these vectors are not taken for looked-up ones.
+        (line,) = [
+            line for line in api.get("/metrics").text.split("\n")
+            if line.startswith("airworthy_degraded_predictions_total{") and 'use_case="tiny_orders"' in line
+        ]  # fmt: skip
+        assert float(line.rpartition(" ")[2]) >= 25
+    kept = list(logged(orders).values())
+    assert {(r["features_from"], tuple(r["missing"])) for r in kept} == {("lookup", ()), ("fallback", (VIEW,))}
