@@ -24,6 +24,8 @@ from airworthy.ledger.tallies import Tally, tallies
 from airworthy.serving import spool
 
 LABELS_SECONDS = 5.0
+CLOCKS_SECONDS = 60.0  # by which the clocks of the ledger and of the spool's disk may differ
+MAX_ROWS = 200_000  # predictions of a step that labels are looked up for: more would say the same
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +40,11 @@ class Observer:
         use_case: The use case.
         challenger: Digest of the release on trial.
         generation: Of the step.
+        since: When it began; what was written before is not read.
     """
 
-    def __init__(self, use_case: UseCase, challenger: str, generation: int) -> None:
+    def __init__(self, use_case: UseCase, challenger: str, generation: int, since: datetime) -> None:
+        self._since = since.timestamp() - CLOCKS_SECONDS
         self._use_case, self._challenger, self._generation = use_case, challenger, generation
         self._offsets: dict[Path, int] = {}
         self._model = registry.load(challenger)
@@ -68,7 +72,8 @@ class Observer:
         for path in spool.files(get_settings().spool, self._use_case.name):
             offset = self._offsets.get(path, 0)
             try:
-                if path.stat().st_size <= offset:
+                about = path.stat()
+                if about.st_size <= offset or about.st_mtime < self._since:
                     continue
                 for record, end in spool.read(path, offset):
                     self._offsets[path] = end
@@ -89,7 +94,8 @@ class Observer:
     def _take(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         ours = record["release"] == self._challenger
         key = key_of(record["id"], self._use_case.prediction.id)
-        self._rows.append((ours, key, record["prediction_id"], bool(record["decision"])))
+        if len(self._rows) < MAX_ROWS:
+            self._rows.append((ours, key, record["prediction_id"], bool(record["decision"])))
         moment = datetime.fromisoformat(record["prediction_time"])
         self._first = min(self._first or moment, moment)
         return [record] if ours else []

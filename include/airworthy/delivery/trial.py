@@ -137,7 +137,7 @@ def _put_on_trial(use_case: UseCase, row: DeliveryRow) -> Traffic:
 def _watch(use_case: UseCase, row: DeliveryRow) -> DeliveryRow:
     """Look until the step decides, or somebody else does."""
     spec, generation = use_case.delivery, int(row.generation or 0)
-    observer = Observer(use_case, row.release_digest, generation)
+    observer = Observer(use_case, row.release_digest, generation, row.since)
     step = Step(spec, BUCKETS_MS, row.evidence)
     while True:
         traffic = promotions.traffic(use_case.name)
