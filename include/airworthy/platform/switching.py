@@ -33,7 +33,7 @@ from airworthy.records import Record
 
 Say = Callable[[str], None]
 CHECKOUT = "checkout"
-HEALTHY_LOOKS, LOOK_S = 3, 2.0
+HEALTHY_LOOKS, LOOK_S, HEALTHY_WITHIN_S = 3, 2.0, 90.0
 PATIENCE_S = 2.0
 
 
@@ -268,12 +268,13 @@ class _Switcher:
 
     def unhealthy(self, place: Place) -> str:
         """What is wrong with the platform that was started from a place; empty when all of it does its work for a while."""
-        for _ in range(HEALTHY_LOOKS):
-            if words := self.command(place, "status"):
+        good, deadline = 0, time.monotonic() + HEALTHY_WITHIN_S
+        while good < HEALTHY_LOOKS:  # one after the other: a program that dies again and again has good moments
+            words = self.command(place, "status")
+            good = 0 if words else good + 1
+            if words and time.monotonic() > deadline:
                 return words
             time.sleep(LOOK_S)
-        if errors := AirflowApi().import_errors():
-            return f"{len(errors)} DAG files cannot be imported: {str(errors[0].get('stack_trace', ''))[-300:]}"
         return strangers(place)
 
     def command(self, place: Place, name: str) -> str:
