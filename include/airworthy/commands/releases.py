@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import Why, run_name, say, show_json, show_table
+from airworthy.commands.output import Why, by_hand, run_name, say, show_json, show_table
 
 SHORT = 12
 group = typer.Typer(
@@ -138,8 +138,11 @@ def switch(
     from airworthy.platform import releasing, switching
 
     target = None if release == switching.CHECKOUT else releasing.find(release)
-    generation = switching.ask(target, who=run_name(), why=why or "by hand")
-    raise typer.Exit(0 if switching.carry_out(say=say, generation=generation) else 1)
+    with by_hand("switch pipeline", subject=release, why=why) as act:
+        generation = switching.ask(target, who=run_name(), why=why or "by hand")
+        done = switching.carry_out(say=say, generation=generation)
+        act.outcome = f"generation {generation} {'runs' if done else 'did not get to run'}"
+    raise typer.Exit(0 if done else 1)
 
 
 @group.command()
@@ -147,7 +150,10 @@ def resume() -> None:
     """Finish a switch that was interrupted; nothing to do is no error."""
     from airworthy.platform import switching
 
-    raise typer.Exit(0 if switching.carry_out(say=say) else 1)
+    with by_hand("resume switch of pipeline") as act:
+        done = switching.carry_out(say=say)
+        act.outcome = "carried out, or there was none" if done else "failed"
+    raise typer.Exit(0 if done else 1)
 
 
 @group.command()
