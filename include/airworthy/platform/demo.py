@@ -175,7 +175,10 @@ class Demo:
             )
 
     def questions(self, world: Any) -> list[dict[str, Any]]:
-        """What clients ask about on this day of the world, each flight once."""
+        """What clients ask about on this day of the world, each flight once, after the newest observations were pushed."""
+        from use_cases.flight_delays.replay import push_latest
+
+        push_latest(world)  # what is known at this very moment is in the online store before anybody asks
         day = world.day_at(data_now(self.case))
         asked = [e.requests for e in world.events(day, day, self.plan.requests_per_day, 7) if hasattr(e, "requests")]
         return [request for some in asked for request in some]
