@@ -33,6 +33,18 @@ WARM = (
     "optuna",
     "scipy.stats.qmc",
     "psycopg_pool",
+    # What the first ones leave for their first use, as the tasks of a training were seen to import it.
+    "alembic.command",
+    "fairlearn.metrics",
+    "feast.infra.online_stores.postgres_online_store.postgres",
+    "feast.infra.passthrough_provider",
+    "ibis.backends.duckdb",
+    "optuna.storages._rdb.models",
+    "pyarrow.acero",
+    "pydantic_settings",
+    # MLflow's first request asks every plugin for headers, and one of them asks whether this is a notebook.
+    "mlflow.tracking.request_header.registry",
+    "IPython",
 )
 
 
