@@ -91,11 +91,11 @@ def experiment_params(case: UseCase) -> dict[str, Param]:
 
 
 def feature_choices(case: UseCase) -> list[str]:
-    """Names to pick from: the inputs of the service's training sets. A ledger that does not answer only costs the list."""
-    from airworthy.ledger.attempts import known_features
+    """Names to pick from, from a file: this runs whenever the DAG is parsed. A place that does not answer costs the list."""
+    from airworthy.training.offered import offered_inputs
 
     try:
-        return known_features(case.name, case.training.feature_service)
+        return offered_inputs(case)
     except Exception as error:
         log.info("the features of %s cannot be listed now: %s", case.name, str(error).splitlines()[0])
         return []

@@ -130,3 +130,23 @@ def test_the_monitors_note_tells_of_skew_and_skew_never_keeps_it_from_running(ba
     tasks = bag.dags["flight_delays.monitor"].task_dict
     assert tasks["skew"].downstream_task_ids == {"monitor"}
     assert tasks["monitor"].trigger_rule == "all_done"
+
+
+def test_the_form_of_an_experiment_offers_the_features_and_asks_no_database(tmp_path, monkeypatch):
+    """A form is made at each parse of the file: the names come from what the last training set left."""
+    from airworthy.config import get_settings, get_use_case
+    from airworthy.training.offered import offer_inputs
+    from airworthy_form import experiment_params
+
+    monkeypatch.setenv("AIRWORTHY_VAR", str(tmp_path))
+    monkeypatch.setenv("AIRWORTHY_LEDGER_DSN", "postgresql+psycopg://nobody@127.0.0.1:1/nowhere")
+    get_settings.cache_clear()
+    case = get_use_case("flight_delays")
+    try:
+        assert "examples" not in experiment_params(case)["features"].schema
+
+        offer_inputs(case, ["wind_speed", "carrier"])
+
+        assert experiment_params(case)["features"].schema["examples"] == ["carrier", "wind_speed"]
+    finally:
+        get_settings.cache_clear()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import Attempt, TrainingSet
+from airworthy.ledger.models import Attempt
 
 KINDS = ("train", "experiment")
 
@@ -42,14 +42,3 @@ def attempts(use_case: str) -> list[Attempt]:
     with transaction() as session:
         query = select(Attempt).where(Attempt.use_case == use_case)
         return list(session.scalars(query.order_by(Attempt.started_at.desc(), Attempt.run)))
-
-
-def known_features(use_case: str, feature_service: str) -> list[str]:
-    """Model inputs of a feature service as its widest training set had them; none before the first one."""
-    with transaction() as session:
-        rows = session.scalars(
-            select(TrainingSet.ref["columns"]).where(
-                TrainingSet.use_case == use_case, TrainingSet.ref["feature_service"].astext == feature_service
-            )
-        ).all()
-    return sorted(max(rows, key=len, default={}))

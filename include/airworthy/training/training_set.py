@@ -31,6 +31,7 @@ from airworthy.records import Check, TrainingSetRef, Window
 from airworthy.training.folders import put
 from airworthy.training.known_in_time import TooLate, too_late
 from airworthy.training.labelled_rows import ROW_LABEL, ROW_PART, ROW_TIME, Bounds, labelled_rows, refused
+from airworthy.training.offered import offer_inputs
 from airworthy.training.recipe_checks import check_recipe
 from airworthy.training.set_checks import check_set, report_of
 from airworthy.validation import StageChecks
@@ -94,6 +95,7 @@ def build_training_set(
         checks=checks,
     )
     _keep(ref, rows)
+    offer_inputs(use_case, features.feature_columns(use_case))
     return ref
 
 

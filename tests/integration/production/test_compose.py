@@ -339,8 +339,9 @@ def test_what_must_be_shared_is_shared() -> None:
 
     assert {n for n in OURS if "spool" in mounts(n)} == {"service", "airflow-worker"}
     assert {mounts(n)["spool"] for n in ("service", "airflow-worker")} == {worker["AIRWORTHY_SPOOL"]}
-    assert {n for n in OURS if "reports" in mounts(n)} == {"reports", "airflow-worker"}
-    assert {mounts(n)["reports"] for n in ("reports", "airflow-worker")} == {worker["AIRWORTHY_DOCS_URL"]}
+    readers_and_writer = {"reports", "airflow-worker", "airflow-dag-processor"}
+    assert {n for n in OURS if "reports" in mounts(n)} == readers_and_writer
+    assert {mounts(n)["reports"] for n in readers_and_writer} == {worker["AIRWORTHY_DOCS_URL"]}
     assert {n for n in OURS if "logs" in mounts(n)} == set(AIRFLOW)
     for name in AIRFLOW:
         assert worker["AIRFLOW__LOGGING__BASE_LOG_FOLDER"].startswith(mounts(name)["logs"] + "/")
