@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import threading
-import time
-from collections import Counter
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -21,11 +22,12 @@ from airworthy.records import Release
 
 TIME = datetime(2024, 2, 1, tzinfo=UTC)
 CASE = "race"
+PROMOTERS, ROUNDS = 6, 8
 
 
-def release(number: int) -> Release:
+def release(number: int, case: str = CASE, digest: str = "") -> Release:
     made = Release(
-        use_case=CASE, digest=f"{number:064x}", model_digest=f"{number + 1000:064x}", version=number,
+        use_case=case, digest=digest or f"{number:064x}", model_digest=f"{number + 1000:064x}", version=number,
         verdict_id=f"v{number}", champion_digest=None, run_id="run",
     )  # fmt: skip
     promotions.record_release(made)
@@ -38,43 +40,47 @@ def promote(digest: str, expected: str | None, action: str = "promote") -> promo
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(platform_env: Settings, seed: int) -> None:
-    # Given eight releases and eight promoters, each of which decides on the champion that it saw and then dawdles.
-    made = [release(n).digest for n in range(8)]
-    wins: list[tuple[int, str | None, str]] = []
-    stale: Counter[int] = Counter()
-    start = threading.Barrier(8, timeout=30)  # a thread that fails must not leave the others waiting
+@pytest.fixture
+def promoters(platform_env: Settings) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that promote when they are told to; each with a seed of its own."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("promoter.py")), str(seed), *"abcdefgh"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        for seed in range(PROMOTERS)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    yield started
+    for process in started:
+        process.communicate(timeout=30)
 
-    def work(number: int) -> None:
-        rng = random.Random(seed * 100 + number)
-        for _ in range(6):
-            start.wait()
-            seen = promotions.champion(CASE)
-            time.sleep(rng.random() * 0.01)
-            choice = rng.choice([d for d in made if seen is None or d != seen.digest])
-            action = rng.choice(["promote", "rollback"])
-            try:
-                won = promote(choice, seen.digest if seen else None, action)
-                wins.append((won.generation, seen.digest if seen else None, won.digest))
-            except StaleVerdictError:
-                stale[number] += 1
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(promoters: list[subprocess.Popen[str]]) -> None:
+    for case in ("first", "second", "third"):
+        # Given eight releases and processes, each of which decides on the champion that it saw and then dawdles.
+        for number, name in enumerate("abcdefgh"):
+            release(number, case, f"{case}-{name}")
 
-    # Then the log is exactly what the winners were told, without a gap or a fork, and the rest were told to judge again.
-    log = promotions.promotion_log(CASE)
-    assert [row.generation for row in log] == list(range(1, len(log) + 1))
-    assert log[0].from_digest is None
-    assert all(after.from_digest == before.to_digest for before, after in pairwise(log))
-    assert sorted(wins) == [(row.generation, row.from_digest, row.to_digest) for row in log]
-    assert len(log) + sum(stale.values()) == 8 * 6
-    assert 6 <= len(log) < 8 * 6
-    assert [r.digest for r in promotions.releases(CASE, "champion")] == [log[-1].to_digest]
+        # When all of them decide at once, again and again.
+        told = []
+        for _ in range(ROUNDS):
+            for process in promoters:
+                assert process.stdin is not None
+                process.stdin.write(f"{case}\n")
+                process.stdin.flush()
+            told += [json.loads(process.stdout.readline()) for process in promoters if process.stdout is not None]
+
+        # Then the log is exactly what the winners were told, without a gap or a fork, and the rest were told to judge again.
+        log, wins = promotions.promotion_log(case), [tuple(one["won"]) for one in told if "won" in one]
+        assert [row.generation for row in log] == list(range(1, len(log) + 1))
+        assert log[0].from_digest is None
+        assert all(after.from_digest == before.to_digest for before, after in pairwise(log))
+        assert sorted(wins) == [(row.generation, row.from_digest, row.to_digest) for row in log]
+        assert ROUNDS <= len(log) < ROUNDS * PROMOTERS, "nobody ever lost: they did not race"
+        assert [r.digest for r in promotions.releases(case, "champion")] == [log[-1].to_digest]
 
 
 def test_a_verdict_about_an_earlier_champion_is_stale(platform_env: Settings) -> None:
