@@ -55,7 +55,7 @@ def train(
     """Build and check the training set, search, fit, judge, and register a challenger when it passes.
 
     What is searched, with which seed and budget, is in use_case.yaml alone. After a kill run it again: on the same
-    training set it goes on where it stopped, and comes to the same model.
+    training set it goes on where it stopped, and comes to the same model. `airworthy tried` shows it among the others.
     """
     case, run = use_case(name), run_name()
     with by_hand("train", case.name, "candidate only" if candidate_only else "", why) as act:
@@ -63,24 +63,35 @@ def train(
 
 
 def _train(case: UseCase, run: str, why: str, candidate_only: bool) -> str:
+    from airworthy import measuring
     from airworthy.evaluation import judge
+    from airworthy.evaluation.run_record import note_judged, publish_record
+    from airworthy.evaluation.tried_page import publish_tried
+    from airworthy.ledger.usage import TaskName, record_usage
     from airworthy.registry import register
     from airworthy.training import build_training_set, fit
+    from airworthy.training.estimate import note_search
     from airworthy.training.search import search
 
+    used = measuring.start()
     training_set = build_training_set(case, run=run)
+    attempt = f"{run}/train-{training_set.digest[:12]}"
     say(f"training set {training_set.digest[:12]}: {training_set.train_rows} rows, holdout {training_set.holdout_rows}")
     say(f"{len(training_set.checks)} checks of the set passed")
     found = search(case, training_set, run=run, say=say)
     say(found.reason)
+    note_search(case, attempt, "train", found)
     candidate = fit(case, training_set, run=run, search=found)
     say(f"candidate {candidate.model_digest[:12]}, MLflow run {candidate.run_id}")
-    verdict = judge(
-        case, candidate, causes={run: {"cause": "on_demand", "evidence": {"reason": why}, "requested_by": run}}
-    )
+    causes = {run: {"cause": "on_demand", "evidence": {"reason": why}, "requested_by": run}}
+    verdict = judge(case, candidate, causes=causes)
+    note_judged(attempt, "train", candidate, verdict, causes)
     say(f"{verdict.decision}: {verdict.summary}")
     if verdict.decision == "pass" and not candidate_only:
         show_record(register(case, candidate, verdict))
+    record_usage(TaskName(run=attempt, dag=f"{case.name}.train", task="train"), used(), "done")
+    publish_record(attempt, candidate.run_id)
+    publish_tried(case)
     return f"{verdict.decision}: {verdict.summary}"
 
 

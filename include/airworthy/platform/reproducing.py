@@ -179,8 +179,12 @@ def _environment(code: Path, lock: str, scratch: Path, say: Say) -> tuple[str, s
     say("the lock file is another one: its packages are installed apart")
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(scratch / "venv"), "UV_PYTHON_DOWNLOADS": "never"}
     environment.pop("VIRTUAL_ENV", None)
+    # The code itself is read from the checkout.
     answer = subprocess.run(
-        [command, "sync", "--frozen", "--project", str(code), "--python", sys.executable],
+        [
+            command, "sync", "--frozen", "--no-dev", "--no-install-project", "--project", str(code),
+            "--python", sys.executable,
+        ],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if answer.returncode:

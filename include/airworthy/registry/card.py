@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from airworthy.config import UseCase, get_settings
+from airworthy.config.training_spec import VOTING
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import VerdictRow
 from airworthy.records import CandidateRef, Check, Verdict
@@ -98,18 +99,33 @@ def card_link(use_case: str, version: int | None) -> str:
 
 def _steps(model: LoadedModel, recipe: dict[str, Any]) -> list[str]:
     """What happens to a request, step by step, as the files say."""
-    style = {
-        "codes": "a category is its number, nothing known stays unknown",
-        "dense": "one column for each category, numbers standardised, nothing known becomes the mean",
-    }[model.encoder.style]
+    codes = "a category is its number, nothing known stays unknown"
+    dense = "one column for each category, numbers standardised, nothing known becomes the mean"
+    style = {"codes": codes, "dense": dense, "both": f"trees read codes: {codes}; linear models read the rest: {dense}"}
     columns = ", ".join(f"{name} ({kind})" for name, kind in model.columns.items())
-    parameters = ", ".join(f"{k}={v}" for k, v in recipe.get("parameters", {}).items()) or "its defaults"
+    parameters = recipe.get("parameters", {})
+    members = parameters.get("members", {}) if recipe.get("algorithm") == VOTING else {}
+    made = (
+        f"{recipe.get('algorithm', 'unknown')} with "
+        + (f"the {len(members)} members below" if members else _arguments(parameters))
+        + f", seed {recipe.get('seed', 'unknown')}"
+    )
     return [
         f"{len(model.columns)} features in this order: {columns}",
-        f"encoder `{model.encoder.style}`: {style}; {model.encoder.width} columns",
-        f"{recipe.get('algorithm', 'unknown')} with {parameters}, seed {recipe.get('seed', 'unknown')}",
+        f"encoder `{model.encoder.style}`: {style[model.encoder.style]}; {model.encoder.width} columns",
+        made,
+        *(
+            f"member {name}, weight {member.get('weight', 1.0):g}: {member['algorithm']} with "
+            f"{_arguments(member.get('parameters', {}))}"
+            for name, member in sorted(members.items())
+        ),
+        *(["the members' probabilities are averaged by their weights"] if members else []),
         "probability of a positive label; the decision is made at the threshold of the costs",
     ]
+
+
+def _arguments(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
 
 
 def _groups(checks: tuple[Check, ...]) -> dict[str, list[dict[str, Any]]]:

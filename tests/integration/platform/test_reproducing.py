@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from packaging.utils import canonicalize_name
 from sqlalchemy import text
 
 from airworthy.config import UseCase, get_settings
+from airworthy.config.settings import PROJECT_ROOT
 from airworthy.errors import ReleaseError, ServiceUnavailableError
 from airworthy.lake import tables
 from airworthy.ledger.database import transaction
@@ -20,6 +24,7 @@ from airworthy.records import Release
 from airworthy.training import tracking
 from airworthy.training.candidates import find_candidate
 from airworthy.training.fitting import lock_digest
+from airworthy.training.folders import sha256
 
 from .versions import git
 
@@ -34,7 +39,7 @@ def trained(version: tuple[UseCase, Release], monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_same_model_comes_out_of_a_new_process_without_releases_and_mlflow(
-    trained: tuple[UseCase, Release], repository: Path
+    trained: tuple[UseCase, Release], repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case, release = trained
     said: list[str] = []
@@ -51,6 +56,36 @@ def test_the_same_model_comes_out_of_a_new_process_without_releases_and_mlflow(
     # Nothing is left of it: no worktree, and no store was made.
     assert len(git(repository, "worktree", "list").splitlines()) == 1
     assert not Path(get_settings().release_url).exists()
+    check_another_lock(case, release, repository, monkeypatch)
+
+
+def check_another_lock(case: UseCase, release: Release, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained with other packages than those here: they are installed as they were locked, and it runs with them."""
+    lock, uv = repository / "uv.lock", PROJECT_ROOT / ".uv" / "bin" / "uv"
+    lock.write_text(lock.read_text().replace(f"    {{ name = {LEFT_OUT!r} }},\n".replace("'", '"'), "", 1))
+    git(repository, "commit", "-q", "-a", "-m", "another lock")
+    changed(f"revision = '{git(repository, 'rev-parse', 'HEAD')}', lock = '{sha256(lock.read_bytes())}'")
+    if uv.exists():
+        (repository / ".uv" / "bin").mkdir(parents=True)
+        (repository / ".uv" / "bin" / "uv").symlink_to(uv)
+    installed: list[set[str]] = []
+    run = reproducing._run
+
+    def look(python: str, *rest: Any) -> dict[str, Any]:
+        listed = subprocess.run([python, "-c", NAMES], capture_output=True, text=True, check=True).stdout
+        installed.append({str(canonicalize_name(name)) for name in listed.split()})
+        return run(python, *rest)
+
+    monkeypatch.setattr(reproducing, "_run", look)
+    outcome = reproduce(case, release)
+
+    assert outcome.same, outcome.differences
+    assert "installed apart" in outcome.environment
+    assert outcome.model == (release.model_digest, release.model_digest)
+    (there,) = installed
+    assert "scikit-learn" in there
+    assert LEFT_OUT not in there
+    assert LEFT_OUT in {canonicalize_name(d.name) for d in distributions()}, "the lock would be no other one"
 
 
 def altered_row(case: UseCase) -> None:
@@ -73,6 +108,8 @@ def changed(what: str) -> None:
         session.execute(text(f"UPDATE candidate SET {what}"))
 
 
+LEFT_OUT = "fastapi-offline"
+NAMES = "from importlib.metadata import distributions as d; print(*(p.name for p in d()))"
 OTHER_C = """recipe = jsonb_set(recipe::jsonb, '{parameters}', '{"max_iter": 500, "C": 0.01}')"""
 
 
