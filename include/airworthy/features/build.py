@@ -35,22 +35,26 @@ class Built:
     now: pa.Table
 
 
-def build(use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval]) -> Built:
+def build(
+    use_case: UseCase, compiled: CompiledView, intervals: Sequence[Interval], at: Mapping[str, int] | None = None
+) -> Built:
     """The rows of a feature table for a range of intervals, as they are known now and as they were before corrections.
 
     Args:
         use_case: The use case.
         compiled: The view.
         intervals: Sorted, without a gap.
+        at: Version of each table that it is built from; by default the newest that is committed.
 
     Raises:
         ConfigurationError: the definition gives a row outside of its interval, or fails.
     """
     first, last = intervals[0].shift(-compiled.view.lookback_days), intervals[-1]
     sources = compiled.view.sources
+    at = versions.committed(use_case, sources)[0] if at is None else at
     with session() as connection:
         for source in sources:
-            versions.register(connection, use_case, source, first, last)
+            versions.register(connection, use_case, source, first, last, at)
         known = []
         for moment, corrected in versions.corrections(connection, use_case, sources).items():
             if touched := versions.affected(compiled, intervals, corrected, moment):

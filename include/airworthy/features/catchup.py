@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from airworthy.config import UseCase
 from airworthy.errors import DataRejectedError
+from airworthy.features import versions
 from airworthy.features.build import build
 from airworthy.features.catalog import Catalog, CompiledView, catalog
 from airworthy.features.service_name import check_service_name
@@ -65,14 +66,19 @@ def catch_up(use_case: UseCase, *, run: str) -> CatchUpOutcome:
         waiting: set[str] = set()
         checks: StageChecks | None = None
         refused: list[DataRejectedError] = []
-        for view, plan in plans(use_case, compiled):
+        for view, planned in plans(use_case, compiled):
+            # After the plan: what is committed in between is then newer than what the plan says, and built once more.
+            at, unsettled = versions.committed(use_case, view.view.sources) if planned.inputs else ({}, set())
+            plan = _without(view, planned, unsettled)
             again[view.name] = len(plan.again)
             waiting.update(plan.waiting)
             token = commits.claim(view.table, run) if plan.inputs else 0
             if token and checks is None:
                 checks = StageChecks(use_case, f"features/{view.name}-{token}")
             try:
-                built[view.name], rows[view.name] = _build(use_case, view, plan, token, checks) if checks else (0, 0)
+                built[view.name], rows[view.name] = (
+                    _build(use_case, view, plan, at, token, checks) if checks else (0, 0)
+                )
             except DataRejectedError as error:  # one wrong definition holds no other view up
                 refused.append(error)
         links = checks.keep() if checks else {}
@@ -146,10 +152,26 @@ def _inputs(view: CompiledView, clean: Mapping[str, Mapping[str, str]], window: 
     return hashlib.sha256(json.dumps([view.digest, parts]).encode()).hexdigest()
 
 
-def _build(use_case: UseCase, view: CompiledView, plan: Plan, token: int, checks: StageChecks) -> tuple[int, int]:
+def _without(view: CompiledView, planned: Plan, unsettled: set[str]) -> Plan:
+    """The plan without the intervals that look back on one whose rows nobody has committed: they wait."""
+    held = {
+        key for key in planned.inputs
+        for interval in [Interval.of(key)]
+        if any(i.key in unsettled for i in days(interval.shift(-view.view.lookback_days), interval))
+    }  # fmt: skip
+    return Plan(
+        {key: digest for key, digest in planned.inputs.items() if key not in held},
+        tuple(key for key in planned.again if key not in held),
+        tuple(sorted({*planned.waiting, *held})),
+    )
+
+
+def _build(
+    use_case: UseCase, view: CompiledView, plan: Plan, at: Mapping[str, int], token: int, checks: StageChecks
+) -> tuple[int, int]:
     total = 0
     for first, last in contiguous([Interval.of(key) for key in plan.inputs]):
-        built = build(use_case, view, list(days(first, last)))
+        built = build(use_case, view, list(days(first, last)), at)
         checks.check(
             "features", view.name, built.now, first, last, masks=view.masks,
             thorough=first != last,  # once for a backfill; a live day has no time for it
@@ -169,5 +191,5 @@ def _reason(built: dict[str, int], again: dict[str, int], online: dict[str, int]
         parts.append(f"{sum(online.values())} values published online")
     if waiting:
         first = min(waiting)
-        parts.append(f"{len(waiting)} intervals wait for one that is landed and not ingested yet, the first is {first}")
+        parts.append(f"{len(waiting)} intervals wait for one that is landed or being written, the first is {first}")
     return "; ".join(parts) or "features are up to date"

@@ -22,6 +22,7 @@ from airworthy.intervals import Interval, days
 from airworthy.lake import tables
 from airworthy.lake.duck import quote
 from airworthy.lake.tables import INTERVAL
+from airworthy.ledger import commits
 
 EVERYTHING = "all_"
 VERSION, SINCE = "__version", "__since"
@@ -36,14 +37,38 @@ class Version:
     rows: pa.Table
 
 
+def committed(use_case: UseCase, sources: Sequence[str]) -> tuple[dict[str, int], set[str]]:
+    """The versions to read of the tables of these sources, and the intervals that they do not show as the ledger has them.
+
+    Such an interval was written by somebody who has no ledger row for it (yet, or never: it died), and another interval
+    was committed on top. Who builds on it would write down that it read what the ledger says.
+    """
+    at: dict[str, int] = {}
+    unsettled: set[str] = set()
+    for table in (use_case.table(layer, source) for source in sources for layer in ("clean", SUPERSEDED)):
+        at[table], resources = tables.committed_version(table)
+        for key in (r.rpartition("/")[2] for r in resources if r.startswith(f"{use_case.name}/ingest/")):
+            interval = Interval.of(key)
+            own = commits.newest_commits(table, interval, interval).get(key)
+            shown = tables.read(table, interval, interval, version=at[table])
+            if shown.num_rows if own is None else tables.digest(shown) != own.digest:
+                unsettled.add(key)
+    return at, unsettled
+
+
 def register(
-    connection: duckdb.DuckDBPyConnection, use_case: UseCase, source: str, first: Interval, last: Interval
+    connection: duckdb.DuckDBPyConnection,
+    use_case: UseCase,
+    source: str,
+    first: Interval,
+    last: Interval,
+    at: Mapping[str, int],
 ) -> None:
-    """Make the clean rows of a source known to a connection, and those that corrections replaced."""
+    """Make the clean rows of a source known to a connection, and those that corrections replaced, at these versions."""
     for layer in ("clean", SUPERSEDED):
         name = f"{EVERYTHING}{layer}_{source}"
         table = use_case.table(layer, source)
-        connection.register(f"{name}_files", tables.dataset(table, tables.committed_version(table)))
+        connection.register(f"{name}_files", tables.dataset(table, at[table]))
         # DuckDB hands the condition down to Arrow, which then opens only the files of these intervals.
         connection.execute(
             f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {quote(f'{name}_files')} "  # noqa: S608 - quoted names

@@ -23,7 +23,7 @@ from airworthy.records import PartitionRef
 
 INTERVAL = "interval"
 ATTEMPTS = 20
-RECENT = 30
+RECENT = 100
 
 # Credentials belong to the process: its standard variables, by the URL's scheme.
 CREDENTIALS = {"s3": "AWS_", "s3a": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfs": "AZURE_", "abfss": "AZURE_"}
@@ -94,18 +94,29 @@ def read(
     return dataset(table, version).to_table(filter=condition, columns=columns)
 
 
-def committed_version(table: str) -> int:
+def committed_version(table: str) -> tuple[int, frozenset[str]]:
     """Newest version of a table that the ledger knows of, or that is nobody's claim (such as a joining of files).
 
-    A write that has no ledger row yet, or never got one since its writer died, is not looked at.
+    A write that has no ledger row yet, or never got one since its writer died, is not looked at when it is the newest.
+    Below a newer one it cannot be left out: the version shows it.
+
+    Returns:
+        The version, and the resources (``<use_case>/ingest/<interval>``) whose rows in it nobody has committed.
     """
     handle = open_table(table)
     recent = handle.history(RECENT)
     known = commits.known_versions(table, [int(entry["version"]) for entry in recent])
-    for entry in recent:
-        if "token" not in entry or int(entry["version"]) in known:
-            return int(entry["version"])
-    return int(handle.version())
+    chosen, settled, open_ = None, set(), set()
+    for entry in recent:  # the newest first
+        resource, committed = entry.get("resource", ""), "token" not in entry or int(entry["version"]) in known
+        if chosen is None and not committed:
+            continue
+        if chosen is None:
+            chosen = int(entry["version"])
+        if "token" in entry and resource not in settled:
+            (settled if committed else open_).add(resource)
+            settled.add(resource)
+    return (int(handle.version()) if chosen is None else chosen), frozenset(open_)
 
 
 def digest(rows: pa.Table) -> str:

@@ -164,9 +164,9 @@ def test_a_builder_that_was_superseded_publishes_nothing(plant: Plant, monkeypat
     plant.publish(*DAYS[:2])
     build = catchup.build
 
-    def overtaken(use_case: Any, view: Any, intervals: Any) -> Any:
+    def overtaken(use_case: Any, view: Any, intervals: Any, at: Any) -> Any:
         commits.claim(view.table, "somebody else")
-        return build(use_case, view, intervals)
+        return build(use_case, view, intervals, at)
 
     monkeypatch.setattr(catchup, "build", overtaken)
 
@@ -236,3 +236,29 @@ def test_rows_without_a_ledger_row_are_not_built_from(plant: Plant, monkeypatch:
     # when the features catch up, then they are of what the ledger says.
     catch_up(plant.use_case, run="test")
     assert sum(row["jobs_3d"] for row in plant.features("history")) == len(world.jobs_of(key))
+
+
+def test_a_window_waits_while_its_table_shows_rows_that_nobody_committed(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lie below a committed version, which cannot be read without them; what the ledger says of them is older."""
+    from airworthy.ledger import commits
+
+    plant.publish(*DAYS[:2])
+    catch_up(plant)
+    # Given a correction whose writer died between the table and the ledger, and a later day that was published on top.
+    with monkeypatch.context() as broken:
+        broken.setattr(commits, "record_commits", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            plant.publish_rows("jobs", DAYS[1], world.jobs_of(DAYS[1])[:3])
+    plant.publish(*DAYS[2:6])
+
+    # When the features catch up, then the windows that see the correction wait, and only they.
+    outcome = catch_up(plant)
+    assert outcome.waiting == (DAYS[2], DAYS[3])
+    assert {r["interval"] for r in plant.features("history")} == {*DAYS[:2], *DAYS[4:6]}
+
+    # And when the rows that the ledger has are published again, the windows are built, of them.
+    plant.publish_rows("jobs", DAYS[1], world.jobs_of(DAYS[1]))
+    assert catch_up(plant).waiting == ()
+    assert plant.features("history") == [row for key in DAYS[:6] for row in history_by_hand(key, DAYS[:6])]
