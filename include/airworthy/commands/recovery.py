@@ -64,13 +64,21 @@ def tidy(
     ] = False,
 ) -> None:
     """Join small files; remove what nobody needs: old versions, Data Docs, collected spool files, releases, training sets."""
+    from datetime import timedelta
+
+    from airworthy.config import get_settings
     from airworthy.config.use_case import use_cases
+    from airworthy.platform.record_retention import old_studies, old_usage
     from airworthy.platform.release_retention import plan
     from airworthy.platform.retention import tidy as tidy_up
 
     if dry_run:
         for case in use_cases().values():
             show_record(plan(case))
+            studies = len(old_studies(case, timedelta(days=get_settings().keep_days)))
+            say(
+                f"{case.name}: trials of {studies} searches and what {old_usage(case)} tries of tasks used would go, too"
+            )
         return
     with by_hand("tidy") as act:
         outcome = tidy_up()

@@ -106,17 +106,19 @@ def committed_version(table: str) -> tuple[int, frozenset[str]]:
     handle = open_table(table)
     recent = handle.history(RECENT)
     known = commits.known_versions(table, [int(entry["version"]) for entry in recent])
-    chosen, settled, open_ = None, set(), set()
+    chosen: int | None = None
+    seen: set[str] = set()
+    uncommitted: set[str] = set()
     for entry in recent:  # the newest first
         resource, committed = entry.get("resource", ""), "token" not in entry or int(entry["version"]) in known
         if chosen is None and not committed:
             continue
         if chosen is None:
             chosen = int(entry["version"])
-        if "token" in entry and resource not in settled:
-            (settled if committed else open_).add(resource)
-            settled.add(resource)
-    return (int(handle.version()) if chosen is None else chosen), frozenset(open_)
+        if "token" in entry and resource not in seen and not committed:
+            uncommitted.add(resource)
+        seen.add(resource)
+    return (int(handle.version()) if chosen is None else chosen), frozenset(uncommitted)
 
 
 def digest(rows: pa.Table) -> str:

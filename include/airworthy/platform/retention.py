@@ -24,6 +24,7 @@ from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, TrainingSet, VerdictRow
 from airworthy.platform.every_table import table_schemas
 from airworthy.platform.page_retention import remove_old_pages
+from airworthy.platform.record_retention import remove_studies, remove_usage
 from airworthy.platform.release_retention import ReleasePlan, remove_releases
 from airworthy.records import Record, TrainingSetRef
 
@@ -41,6 +42,7 @@ class RetentionOutcome(Record):
         removed: Files of old versions that were removed, by table.
         pinned: Old versions that stay for a model's training set, by table.
         data_docs, spool, remnants: Folders of Data Docs, spool files, and half-written files that were removed.
+        studies, usage: Searches whose trials, and tries of tasks whose use, were forgotten.
         releases, models, training_sets: Digests of those that were removed: nobody could need them any more.
         busy: Tables that somebody was writing: the next time will do.
     """
@@ -51,6 +53,8 @@ class RetentionOutcome(Record):
     data_docs: int
     spool: int
     remnants: int
+    studies: int = 0
+    usage: int = 0
     releases: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
@@ -65,7 +69,7 @@ def tidy() -> RetentionOutcome:
     pinned: dict[str, tuple[int, ...]] = {}
     busy: list[str] = []
     plans: list[ReleasePlan] = []
-    docs = spool = 0
+    docs = spool = studies = usage = 0
     with exclusive("housekeeping", ""):
         for use_case in use_cases().values():
             pins = pins_of(use_case)
@@ -78,12 +82,14 @@ def tidy() -> RetentionOutcome:
                 removed[name] = vacuum(name, pinned[name], keep)
             spool += collected(use_case)
             plans.append(remove_releases(use_case))
+            studies += remove_studies(use_case, keep)
+            usage += remove_usage(use_case)
             docs += remove_old_pages(use_case, keep)  # after the training sets, whose pages go with them
         return RetentionOutcome(
             releases=tuple(d for p in plans for d in p.releases), models=tuple(d for p in plans for d in p.models),
             training_sets=tuple(d for p in plans for d in p.training_sets),
             joined=joined, removed=removed, pinned=pinned, data_docs=docs, spool=spool, remnants=_remnants(),
-            busy=tuple(busy),
+            studies=studies, usage=usage, busy=tuple(busy),
         )  # fmt: skip
 
 

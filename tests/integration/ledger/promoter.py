@@ -33,9 +33,14 @@ def decide(rng: random.Random, use_case: str, digests: list[str]) -> dict[str, o
 def main() -> None:
     rng = random.Random(int(sys.argv[1]))
     promotions.champion("nobody")  # connected before the first race begins
-    print("ready", flush=True)
+    say("ready")
     for line in sys.stdin:
-        print(json.dumps(decide(rng, line.strip(), sys.argv[2:])), flush=True)
+        say(json.dumps(decide(rng, line.strip(), sys.argv[2:])))
+
+
+def say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -46,8 +46,10 @@ def promoters(platform_env: Settings) -> Iterator[list[subprocess.Popen[str]]]:
     started = [
         subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("promoter.py")), str(seed), *"abcdefgh"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for seed in range(PROMOTERS)
     ]
     for process in started:

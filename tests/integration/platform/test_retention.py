@@ -10,18 +10,26 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError
+from sqlalchemy import text
+from typer.testing import CliRunner
 
+from airworthy.cli import app
 from airworthy.config import Settings, UseCase, get_settings, get_use_case, load_use_case
 from airworthy.intervals import Interval
 from airworthy.lake import tables
-from airworthy.ledger import commits
+from airworthy.ledger import commits, usage
 from airworthy.ledger.clock import wall_now
+from airworthy.ledger.database import transaction
+from airworthy.measuring import Usage
 from airworthy.platform import retention
 from airworthy.platform.every_table import table_schemas
 from airworthy.platform.page_retention import remove_old_pages
+from airworthy.training.search import history
+from airworthy.training.studies import Study
 from airworthy.validation import write_data_docs
 
 TABLE, KEY, OTHER = "tiny_orders/raw/numbers", "2024-01-01", "2024-01-02"
+USED = Usage(1.0, 1.0, 1, 1)
 
 
 def rows(*values: int) -> pa.Table:
@@ -122,3 +130,41 @@ def test_pages_of_features_training_sets_and_windows_go_too(
     assert (docs / "features/view-2").exists()  # replaced, and young
     assert not [place for place in gone if (docs / place).exists()]
     assert remove_old_pages(case, timedelta(days=30)) == 0
+
+
+def test_trials_of_old_searches_and_old_usage_go_and_the_rest_stays(
+    platform_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two searches, the trials of one of them long ago, and what two tasks used, one of them two years ago.
+    monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
+    get_settings.cache_clear()
+    case = get_use_case("tiny_orders")
+    for name in ("old", "new"):
+        study = Study.of(f"{case.name}/{name}/1", maximise=True, facts={})
+        study.end(study.begin(0, {}, {}, "{}"), 0.5, 1.0)
+        usage.record_usage(
+            usage.TaskName(run=f"{case.name}.train/{name}", dag=f"{case.name}.train", task="fit"), USED, ""
+        )
+    with transaction() as session:
+        session.execute(
+            text(
+                "UPDATE optuna.trials SET datetime_start = '2020-01-01', datetime_complete = '2020-01-01' WHERE study_id = "
+                "(SELECT study_id FROM optuna.studies WHERE study_name LIKE '%/old/1')"
+            )
+        )
+        session.execute(text("UPDATE task_usage SET ended_at = now() - interval '2 years' WHERE run LIKE '%/old'"))
+    for table_, schema in table_schemas(case).items():
+        tables.create(table_, schema)
+
+    # When it is asked what would go, then it is told, and stays;
+    shown = CliRunner().invoke(app, ["tidy", "--dry-run"]).output
+    assert "trials of 1 searches and what 1 tries of tasks used would go" in " ".join(shown.split())
+    assert history(f"{case.name}/old/1")
+
+    # when it is tidied up, it goes, and only that.
+    outcome = retention.tidy()
+    assert (outcome.studies, outcome.usage) == (1, 1)
+    assert [row.run for row in usage.usages(case.name)] == [f"{case.name}.train/new"]
+    assert history(f"{case.name}/new/1")
+    with pytest.raises(KeyError):
+        history(f"{case.name}/old/1")
