@@ -44,7 +44,8 @@ def write_release(
         "use_case": verdict.use_case, "model_digest": verdict.model_digest, "verdict_id": verdict.id,
         "champion_digest": verdict.champion_digest, "run_id": run_id, "version": version,
     }  # fmt: skip
-    record = verdict.model_dump_json(indent=1).encode()
+    # Sorted: a verdict that comes back from the ledger has its names in another order, and must give the same release.
+    record = json.dumps(verdict.to_json(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
     digest, _ = write_folder(releases_url(), {**files, VERDICT_FILE: record, CARD_FILE: card}, facts)
     return _release(digest, facts)
 
