@@ -19,10 +19,11 @@ from airworthy.intervals import Interval
 from airworthy.lake import landing, tables
 from airworthy.ledger.database import transaction
 from airworthy.ledger.feedback import Said, feedback, keep_feedback
-from airworthy.ledger.models import ForgottenKey
+from airworthy.ledger.models import ForgottenKey, Validation
 from airworthy.monitoring.collect import log_table
 from airworthy.platform import forgotten_journal
 from airworthy.platform.forgetting import forget
+from airworthy.platform.forgetting_traces import from_ledger
 from airworthy.serving import batch
 from airworthy.serving.spool import Spool
 from airworthy.training import build_training_set, read_training_set
@@ -234,3 +235,21 @@ def test_an_interrupted_forgetting_is_finished_by_the_next_migration(
     assert forgotten_journal.finish(shop) == 1
     assert not [r for r in orders("clean") if r["customer"] == KEY]
     assert forgotten_journal.finish(shop) == 0
+
+
+def test_an_example_in_a_validation_that_is_the_key_is_dropped_and_the_others_stay(shop: UseCase) -> None:
+    # Given a report whose check found two customers, and tells of one of them in words.
+    found = {"name": "x", "examples": [KEY, OTHER, f"{KEY}5"], "words": f"{KEY} and others"}
+    with transaction() as session:
+        session.add(
+            Validation(use_case=shop.name, table_name="t", interval=KEYS[0], passed=False, report={"results": [found]})
+        )
+
+    assert from_ledger(shop, KEY) == 1
+
+    with transaction() as session:
+        (row,) = session.scalars(select(Validation).where(Validation.table_name == "t")).all()
+    (result,) = row.report["results"]
+    assert result["examples"] == [OTHER, f"{KEY}5"]
+    assert KEY not in result["words"].split()
+    assert result["words"].endswith("and others")
