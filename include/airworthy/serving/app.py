@@ -18,7 +18,7 @@ from airworthy.config import get_settings, use_cases
 from airworthy.ledger.promotions import retire_worker
 from airworthy.serving.guards import BodyLimit, check_binding, error_handlers
 from airworthy.serving.metrics import Metrics, MetricsMiddleware
-from airworthy.serving.plain_route import PlainRoute, describe
+from airworthy.serving.plain_route import ShortWay, describe
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols import mlflow_scoring, open_inference
 from airworthy.serving.routes import readiness, router
@@ -84,9 +84,8 @@ def create_app() -> FastAPI:
         app.include_router(router(predictor, metrics, settings, at_root=True), tags=[predictor.use_case.name])
         app.include_router(mlflow_scoring.router(predictor, metrics, settings), tags=[predictor.use_case.name])
     describe(app)
-    # Routes are tried in order: the ones that are asked all the time come first.
-    app.router.routes.sort(key=lambda route: (not isinstance(route, PlainRoute), getattr(route, "path", "").count("/")))
     app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(ShortWay, routes=app.routes, handlers=error_handlers(), count=metrics.answered)
     app.add_middleware(BodyLimit)
     return app
 

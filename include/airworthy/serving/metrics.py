@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -39,6 +40,7 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         self._predictors = predictors
         self._pid = str(os.getpid())
+        self._series: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._answers = Counter(
             "airworthy_http_answers", "Answers by route and status.", ["route", "status", "pid"], registry=registry
         )  # fmt: skip
@@ -70,20 +72,27 @@ class Metrics:
             registry=registry,
         )
 
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """A series of this process; making it costs more than counting."""
+        key = (metric, labels)
+        if key not in self._series:
+            self._series[key] = metric.labels(*labels, self._pid)
+        return self._series[key]
+
     def answered(self, route: str, status: int) -> None:
         """Count an answer."""
-        self._answers.labels(route, str(status), self._pid).inc()
+        self._of(self._answers, route, str(status)).inc()
 
     @contextmanager
     def prediction(self, use_case: str) -> Iterator[None]:
         """Time a prediction."""
-        with self._seconds.labels(use_case, self._pid).time():
+        with self._of(self._seconds, use_case).time():
             yield
 
     def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
         """Count predictions and the views that they lacked."""
         for answer in answers:
-            self._predictions.labels(use_case, str(answer.decision).lower(), self._pid).inc()
+            self._of(self._predictions, use_case, str(answer.decision).lower()).inc()
             if answer.degraded:
                 self._degraded.labels(use_case, self._pid).inc()
             for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
