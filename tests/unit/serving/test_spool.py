@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,36 @@ def test_a_disk_that_takes_nothing_does_not_fill_the_folder_with_files(tmp_path:
     writer.append([{"n": 2}])
     assert files(tmp_path, "case") == [path]
     assert [r["n"] for r, _ in read(path)] == [0, 2]
+
+
+def test_an_append_returns_only_when_the_disk_has_it_and_many_at_once_share_the_wait(tmp_path: Path) -> None:
+    """What ``fdatasync`` was told, in its order, as the system saw it (strace is not everywhere: the call itself is watched)."""
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def watched(file: int) -> None:
+        real(file)
+        synced.append(os.fstat(file).st_size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fdatasync", watched)
+        writer = Spool(tmp_path, "case", "a")
+        writer.append([{"n": n} for n in range(20)])
+        (path,) = files(tmp_path, "case")
+        assert synced == [path.stat().st_size]  # once for all of them
+        # A disk that cannot keep them is an error, and what follows goes into another file.
+        patch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(ServiceUnavailableError, match="Input/output error"):
+            writer.append([{"n": 20}])
+        patch.setattr(os, "fdatasync", watched)
+        writer.append([{"n": 21}])
+        assert len(files(tmp_path, "case")) == 2
+        # In the background it is synced soon, and an append does not wait for it.
+        synced.clear()
+        later = Spool(tmp_path / "later", "case", "a", sync_ms=30)
+        later.append([{"n": 1}])
+        assert synced == []
+        deadline = time.monotonic() + 10
+        while not synced and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(synced) == 1

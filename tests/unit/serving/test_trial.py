@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_what_the_champion_fails_is_its_own_error() -> None:
     assert (tally.requests, tally.errors) == (3, 3)
 
 
-def test_the_first_requests_of_a_model_are_not_timed_and_batches_are_timed_by_their_first_row() -> None:
+def test_the_first_requests_of_a_model_are_not_timed_and_batches_of_a_trial_are_timed_by_their_first_row() -> None:
     counts = Counts()
     for _ in range(WARM):
         score(serving(0.0), rows(3), KEYS[:3], counts)
@@ -118,6 +119,12 @@ def test_the_first_requests_of_a_model_are_not_timed_and_batches_are_timed_by_th
     score(serving(0.0), rows(3), KEYS[:3], counts)
     tally = counts.untold()[7, "champion"]
     assert (tally.requests, sum(tally.model_ms)) == (3 * (WARM + 1), 1)
+    # Without a trial only a request by itself is timed: there is nothing to compare a batch with.
+    alone = replace(serving(0.0), trial=None)
+    score(alone, rows(3), KEYS[:3], counts)
+    assert sum(counts.untold()[7, "champion"].model_ms) == 1
+    score(alone, rows(1), KEYS[:1], counts)
+    assert sum(counts.untold()[7, "champion"].model_ms) == 2
 
 
 def test_a_tally_is_told_once_until_it_changes() -> None:
