@@ -67,9 +67,12 @@ def test_a_worse_one_is_aborted_before_enough_was_seen(challenger: Arm, words: s
     assert len(kinds) < 10
 
 
-def test_an_allowed_slowdown_and_a_tolerated_cost_are_no_reason() -> None:
-    slower = arm(100, ms=1.45, losses=24)
-    assert after_looks(SPEC, slower, arm(300, losses=60))[-2] == "go on"
+def test_an_allowed_slowdown_and_a_tolerated_cost_are_no_reason_and_without_the_allowance_they_are() -> None:
+    challenger, champion = arm(1000, ms=1.45, losses=330), arm(3000, losses=600)
+    allowed = Delivery(min_requests=1000, tolerated_cost=2.0)
+    assert after_looks(allowed, challenger, champion)[-2] == "go on"
+    strict = after_looks(allowed.model_copy(update={"tolerated_cost": 1.0}), challenger, champion)
+    assert (strict[-2], "costly decisions: " in strict[-1]) == ("abort", True)
 
 
 def test_one_served_score_that_is_not_the_releases_own_aborts() -> None:
