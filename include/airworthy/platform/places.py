@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -91,18 +92,23 @@ def run_command(place: Place, name: str, say: Say, lock: int | None = None) -> s
         What went wrong, in words, or nothing.
     """
     command = [place.python, "-P", "-m", "airworthy.cli", name]
+    lines: list[str] = []
     try:
-        done = subprocess.run(
-            command, env=variables(place), cwd=folder(), capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S,
-            check=False, pass_fds=[lock] if lock is not None else [],
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with subprocess.Popen(
+            command, env=variables(place), cwd=folder(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, pass_fds=[lock] if lock is not None else [],
+        ) as process:  # fmt: skip
+            limit = threading.Timer(COMMAND_TIMEOUT_S, process.kill)
+            limit.start()
+            for line in process.stdout or ():
+                say(f"  {line.rstrip()}")
+                lines.append(line)
+            limit.cancel()
+    except OSError as error:
         return f"`airworthy {name}` of {place.words}: {error}"
-    for line in done.stdout.splitlines():
-        say(f"  {line}")
-    if not done.returncode:
+    if not process.returncode:
         return ""
-    return f"`airworthy {name}` of {place.words}: {(done.stderr.strip() or done.stdout.strip())[-LAST_WORDS:]}"
+    return f"`airworthy {name}` of {place.words}: {''.join(lines).strip()[-LAST_WORDS:]}"
 
 
 def variables(place: Place | None = None) -> dict[str, str]:

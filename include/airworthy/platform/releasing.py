@@ -293,6 +293,8 @@ def _uv(*arguments: str, home: Path | None = None) -> None:
         n: v for n, v in os.environ.items() if n not in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH")
     }
     environment["UV_PYTHON_DOWNLOADS"] = "never"
+    # Once for each lock, while the old release runs: or the first start on it would compile everything, and be down longer.
+    environment.setdefault("UV_COMPILE_BYTECODE", "1")
     if home:
         environment["UV_PROJECT_ENVIRONMENT"] = str(home)
     limit = SYNC_TIMEOUT_S if arguments[0] == "sync" else BUILD_TIMEOUT_S

@@ -43,6 +43,7 @@ def team(
         "AIRWORTHY_USE_CASES": USE_CASE,
         "AIRWORTHY_DELIVERY_LOAD_REQUESTS": "40",
         "AIRWORTHY_UV": releasing.find_uv(),
+        "UV_COMPILE_BYTECODE": "0",  # a minute that no test needs
     }.items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
