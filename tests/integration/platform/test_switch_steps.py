@@ -1,7 +1,7 @@
 """The steps of a switch, each interrupted before and after it took effect; the ledger, the journal and the lock are real.
 
-The two places are programs of a few lines that answer ``up``, ``down`` and ``status``: a switch of the whole platform is
-played in ``test_switching``, and takes minutes.
+The two places are programs of a few lines that answer ``up``, ``down`` and ``status``: each start of a whole platform takes
+most of a minute.
 """
 
 from __future__ import annotations
