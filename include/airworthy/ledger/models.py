@@ -174,7 +174,7 @@ class VerdictRow(Base):
 
 
 class ReleaseRow(Base):
-    """A release and its state: ``challenger | champion | retired | refused | removed``."""
+    """A release and its state: ``challenger | champion | retired | refused | removed``. A verdict makes one."""
 
     __tablename__ = "release"
     digest: Mapped[str] = mapped_column(primary_key=True)
@@ -189,6 +189,7 @@ class ReleaseRow(Base):
     record: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    __table_args__ = (UniqueConstraint("use_case", "verdict_id", name="uq_release_verdict"),)
 
 
 class Promotion(Base):

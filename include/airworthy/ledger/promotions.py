@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from airworthy.errors import ReleaseError, StaleVerdictError
@@ -102,11 +103,18 @@ def verdicts(use_case: str) -> list[VerdictRow]:
         )
 
 
-def record_release(release: Release, state: str = "challenger") -> None:
-    """Register a release; the same digest twice changes nothing."""
+def record_release(release: Release, state: str = "challenger") -> Release:
+    """Register a release; returns the one release of its verdict: this one, or the one that was there before."""
+    row = {**release.model_dump(), "state": state, "record": release.to_json()}
     with transaction() as session:
-        if session.get(ReleaseRow, release.digest) is None:
-            session.add(ReleaseRow(**release.model_dump(), state=state, record=release.to_json()))
+        # Of two writers the unique (use_case, verdict_id) lets one insert, whatever either looked up before.
+        session.execute(insert(ReleaseRow).values(row).on_conflict_do_nothing())
+        kept = session.scalars(
+            select(ReleaseRow.record).where(
+                ReleaseRow.use_case == release.use_case, ReleaseRow.verdict_id == release.verdict_id
+            )
+        ).one()
+    return Release.model_validate(kept)
 
 
 def get_release(digest: str) -> Release | None:

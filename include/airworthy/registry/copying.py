@@ -137,10 +137,15 @@ def import_release(use_case: UseCase, folder: str, *, who: str) -> Release:
         release = made.model_copy(update={"version": version})
         promotions.record_verdict(verdict, {f"import/{digest[:12]}": _cause(provenance, folder, who)})
         _keep_candidate(provenance)
-        promotions.record_release(release)
+        kept = promotions.record_release(release)
+    if kept.digest != digest:
+        raise ReleaseError(
+            f"verdict {verdict.id} is release {kept.digest[:12]} here already, and {digest[:12]} says that it is its own",
+            next_step=f"deliver {kept.digest[:12]}: a verdict makes one release",
+        )
     reconcile_aliases(use_case)
     log.info("%s: release %s was copied here, challenger, version %d", use_case.name, digest[:12], version)
-    return promotions.get_release(digest) or release
+    return kept
 
 
 def _fits(use_case: UseCase, release: Release, verdict: Verdict, schema: model_files.ModelSchema) -> None:

@@ -37,19 +37,25 @@ def register(use_case: UseCase, candidate: CandidateRef, verdict: Verdict) -> Re
     _require_pass(use_case, candidate, verdict)
     _, files = read_folder(candidate.folder, candidate.model_digest)
     model = model_files.from_files(files, candidate.model_digest, candidate.folder)
-    # MLflow has no compare-and-set: the lock keeps two tasks from making two versions of one verdict.
+    # MLflow has no compare-and-set: the lock saves two tasks from making two versions of one verdict. It can be lost while
+    # one of them is stopped; the ledger then takes the release of one, and the other gives way to it.
     with exclusive("register", use_case.name):
         mlflow = tracking.client()
         name = registered_model(mlflow, use_case)
         version = _version(mlflow, name, candidate, verdict)
         card = build_card(use_case, candidate, verdict, model, version=version)
-        release = write_release(files, verdict, run_id=candidate.run_id, version=version, card=card_bytes(card))
-        link = publish_card(use_case.name, card)
-        for tag, value in ((RELEASE_TAG, release.digest), (CARD_TAG, link)):
-            mlflow.set_model_version_tag(name, str(version), tag, value)
-        promotions.record_release(release)
+        made = write_release(files, verdict, run_id=candidate.run_id, version=version, card=card_bytes(card))
+        release = promotions.record_release(made)
+        if release == made:
+            link = publish_card(use_case.name, card)
+            for tag, value in ((RELEASE_TAG, release.digest), (CARD_TAG, link)):
+                mlflow.set_model_version_tag(name, str(version), tag, value)
+        else:
+            log.warning("%s: verdict %s is release %s already", use_case.name, verdict.id, release.digest[:12])
+            if version != release.version:
+                mlflow.delete_model_version(name, str(version))
     reconcile_aliases(use_case)
-    log.info("%s: release %s is version %d, challenger", use_case.name, release.digest[:12], version)
+    log.info("%s: release %s is version %d, challenger", use_case.name, release.digest[:12], release.version)
     return release
 
 

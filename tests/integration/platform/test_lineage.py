@@ -126,7 +126,9 @@ def test_from_anything_to_its_roots_and_its_fruits(version: tuple[UseCase, Relea
 
 def test_what_is_unknown_or_ambiguous_is_said(version: tuple[UseCase, Release]) -> None:
     case, release = version
-    promotions.record_release(release.model_copy(update={"digest": release.digest[:8] + "0" * 56, "version": 2}))
+    promotions.record_release(
+        release.model_copy(update={"digest": release.digest[:8] + "0" * 56, "version": 2, "verdict_id": "v"})
+    )
     for words in ("nothing", "99", "tiny_orders/9", "f" * 32, "another/1"):
         with pytest.raises(ConfigurationError, match="there is no prediction, version"):
             find(words)

@@ -118,8 +118,9 @@ def test_what_was_altered_on_the_way_or_does_not_fit_is_not_taken_in(enter: Ente
         world.release(case, seed=1),
         world.release(case, seed=2, definitions={"tiny_orders_customer": "another"}),
     )
+    twin = world.release(case, seed=3)
     altered = Path(export_release(case, good.digest, str(tmp_path / "copies"), who="ada"))
-    foreign = export_release(case, other.digest, str(tmp_path / "copies"), who="ada")
+    foreign, second = (export_release(case, r.digest, str(tmp_path / "copies"), who="ada") for r in (other, twin))
     store = registry.release_folder(good.digest)
     card = altered / "model_card.json"
     card.write_text(card.read_text() + " ")
@@ -139,3 +140,9 @@ def test_what_was_altered_on_the_way_or_does_not_fit_is_not_taken_in(enter: Ente
     assert import_release(case, store, who="grace").digest == good.digest
     shutil.rmtree(store)
     assert registry.verify(good.digest).digest == good.digest
+
+    # And a verdict that has made a release here makes no second one.
+    promotions.record_release(twin.model_copy(update={"digest": "d" * 64}))
+    with pytest.raises(ReleaseError, match=r"is release dddddddddddd here already"):
+        import_release(case, second, who="grace")
+    assert {r.digest for r in promotions.releases(case.name)} == {good.digest, "d" * 64}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from sqlalchemy import text
 
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ReleaseError
 from airworthy.ledger import promotions
+from airworthy.ledger.database import LOCKS, transaction
 from airworthy.records import CandidateRef, Check, Release, TrainingSetRef, Verdict
 from airworthy.registry import load, load_verdict, reconcile_aliases, register, registration, release_folder, verify
 from airworthy.registry.store import releases_url
@@ -127,6 +131,46 @@ def test_two_registrations_at_once_make_one_version(tiny: UseCase, training_set:
 
     assert len({r.digest for r in releases}) == 1
     assert len(tracking.client().search_model_versions(f"name = '{get_settings().model_name(tiny.name)}'")) == 1
+
+
+def test_a_registration_that_wakes_up_late_gives_way(
+    tiny: UseCase, training_set: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a registration that has seen that its verdict has no version yet, and is stopped there until it lost its lock.
+    candidate = fit(tiny, training_set(), run="train__1")
+    verdict = passing(tiny, candidate)
+    stopped, woken, create = threading.Event(), threading.Event(), MlflowClient.create_model_version
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        if not stopped.is_set():
+            stopped.set()
+            assert woken.wait(60)
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", late)
+    with ThreadPoolExecutor(1) as pool:
+        zombie = pool.submit(register, tiny, candidate, verdict)
+        assert stopped.wait(60)
+        with transaction() as session:
+            lost = session.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = :work "
+                    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+                ),
+                {"work": LOCKS["register"]},
+            ).all()
+        assert lost == [(True,)]
+
+        # When another one registers it meanwhile, and the first wakes up.
+        release = register(tiny, candidate, verdict)
+        woken.set()
+
+        # Then it takes that release for its own, and there is one version, one challenger and one alias.
+        assert zombie.result(60) == release
+    name = get_settings().model_name(tiny.name)
+    assert [r.digest for r in promotions.releases(tiny.name)] == [release.digest]
+    assert [int(v.version) for v in tracking.client().search_model_versions(f"name = '{name}'")] == [release.version]
+    assert aliases_of(tiny) == {"challenger": release.version}
 
 
 def test_a_retry_after_a_crash_ends_with_one_version(

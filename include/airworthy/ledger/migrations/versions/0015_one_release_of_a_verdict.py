@@ -1,0 +1,22 @@
+"""A verdict makes one release
+
+Revision: 0015, after 0014
+"""
+
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    # What a registration that woke up late left before there was this guard: a second challenger, which nobody ever used.
+    op.execute(
+        "DELETE FROM release late USING release first "
+        "WHERE (late.use_case, late.verdict_id) = (first.use_case, first.verdict_id) AND late.state = 'challenger' "
+        "AND (first.state <> 'challenger' OR (first.created_at, first.digest) < (late.created_at, late.digest)) "
+        "AND NOT EXISTS (SELECT FROM promotion p WHERE late.digest IN (p.from_digest, p.to_digest, p.challenger_digest))"
+    )
+    op.create_unique_constraint("uq_release_verdict", "release", ["use_case", "verdict_id"])
