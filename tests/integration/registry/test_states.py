@@ -29,6 +29,7 @@ def test_every_state_that_the_code_sets_is_in_the_table() -> None:
         text = file.read_text()
         found |= set(re.findall(r"set_release_state\([^,]+,\s*\"(\w+)\"", text))
         found |= set(re.findall(r"\.values\(state=\"(\w+)\"", text))
+        found |= set(re.findall(r"\brelease(?:: str)?\s*=\s*\"(\w+)\"", text))  # the end of a delivery
     assert found <= set(states.NAMES)
     assert {"champion", "refused", "retired"} <= found
 
