@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import shutil
 import socket
 import tempfile
 import threading
@@ -15,7 +16,7 @@ from airworthy.config import UseCase, get_settings
 from ports import free_port
 
 from .test_prediction_api import logged
-from .world import ORDER, Service, promote, release, service
+from .world import ORDER, TESTS, Service, promote, release, service
 
 VIEW = "tiny_orders_customer"
 PATIENCE = 1.5
@@ -138,3 +139,34 @@ def test_without_its_online_store_it_answers_in_bounded_time_as_declared(orders:
         assert float(line.rpartition(" ")[2]) >= 25
     kept = list(logged(orders).values())
     assert {(r["features_from"], tuple(r["missing"])) for r in kept} == {("lookup", ()), ("fallback", (VIEW,))}
+
+
+def test_a_view_that_declares_nothing_refuses_without_its_online_store(orders: UseCase, tmp_path: Path) -> None:
+    # Given a service whose view says nothing of an outage.
+    folder = shutil.copytree(TESTS / "use_cases" / "tiny_orders", tmp_path / "use_cases" / "tiny_orders")
+    definitions = folder / "features.py"
+    declared = definitions.read_text()
+    definitions.write_text(declared.replace('        on_outage="null",\n', ""))
+    assert definitions.read_text() != declared
+    champion = promote(orders, release(orders, seed=1))
+    with (
+        between() as (store, host),
+        service(
+            free_port(), tmp_path, AIRWORTHY_ONLINE_HOST=host, AIRWORTHY_ONLINE_TIMEOUT=str(PATIENCE),
+            PYTHONPATH=str(folder.parent),
+        ) as api,
+    ):  # fmt: skip
+        api.wait_generation(orders, champion.generation, 60)
+        recovers(api)
+        # When the store is gone, then nothing is guessed, and the refusal says what is away.
+        store.go()
+        refused = [api.post("/predict", ORDER) for _ in range(5)]
+        assert {answer.status_code for answer in refused} == {503}, refused[0].text
+        assert "the online store of tiny_orders cannot be read" in refused[-1].text
+        # When it is back, so are the answers.
+        store.come()
+        deadline = time.monotonic() + 30
+        while api.post("/predict", ORDER).status_code == 503:
+            assert time.monotonic() < deadline, "it never asks the online store again"
+            time.sleep(0.1)
+    assert {r["features_from"] for r in logged(orders).values()} == {"lookup"}
