@@ -8,11 +8,11 @@ that are kept alive and always asking, one row a request, each for some seconds,
 * the same with the log not synced (``AIRWORTHY_SPOOL_SYNC_MS=-1``): what the safety against power loss costs;
 * ours, ``/predict``: the same with five feature views looked up in PostgreSQL;
 * ``mlflow models serve`` with the same fitted estimator, in a scikit-learn pipeline with the same encoding;
+* the same pipeline behind BentoML, in an environment of its own that is installed for this run (its FastAPI is older than ours);
 * an empty app: FastAPI with one route that returns a constant, on the same uvicorn.
 
-One client asks all of them: it sends prepared bytes and reads as little of the answer as it must. The probabilities of the first
-and the fourth must be equal. MLServer and BentoML do not resolve in the environment of the platform's lock (both pin older
-versions of what it has), and a second environment would measure that one.
+One client asks all of them: it sends prepared bytes and reads as little of the answer as it must. The probabilities of ours,
+MLflow's and BentoML's must be equal.
 
     make bench BENCH=serving
 """
@@ -30,7 +30,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -47,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each server in each round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-bentoml", action="store_true", help="leave it out, as without a package index")
     parser.add_argument("--empty", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--load", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -58,18 +60,22 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory(prefix="as", dir="/tmp") as name:
             prepare(Path(name))
-            print(json.dumps(measure(Path(name), arguments.seconds, arguments.rounds)))
+            print(
+                json.dumps(measure(Path(name), arguments.seconds, arguments.rounds, bentoml=not arguments.no_bentoml))
+            )
 
 
-def measure(folder: Path, seconds: float, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, seconds: float, rounds: int, *, bentoml: bool) -> dict[str, Any]:
     request, row = released(folder)
     split = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
-    ports = free_ports(4)
+    ports = free_ports(5)
     bodies = {
         "ours": (ports[0], "/invocations", split), "unsynced": (ports[1], "/invocations", split),
         "lookup": (ports[0], "/predict", request), "mlflow": (ports[2], "/invocations", split),
         "empty": (ports[3], "/", split),
     }  # fmt: skip
+    if bentoml:
+        bodies["bentoml"] = (ports[4], "/predict", split["dataframe_split"])
     serve = [sys.executable, "-m", "airworthy.serving"]
     mlflow = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "--env-manager", "local"]
     with (
@@ -80,8 +86,9 @@ def measure(folder: Path, seconds: float, rounds: int) -> dict[str, Any]:
         ),
         server([*mlflow, "-w", "1", "-p", str(ports[2])], folder / "mlflow.log", ports[2], "/ping"),
         server([sys.executable, __file__, "--empty", str(ports[3])], folder / "empty.log", ports[3], "/docs"),
+        bento(folder, ports[4]) if bentoml else nullcontext(),
     ):  # fmt: skip
-        same_answers(*(bodies[name] for name in ("ours", "mlflow")))
+        same_answers(*(bodies[name] for name in ("ours", "mlflow", "bentoml") if name in bodies))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in bodies}
         for number in range(rounds + 1):
             for name, (port, path, body) in bodies.items():
@@ -203,11 +210,46 @@ def for_mlflow(path: Path, columns: dict[str, str], rows: Any, estimator: Any, e
     )  # fmt: skip
 
 
-def same_answers(ours: tuple[int, str, Any], theirs: tuple[int, str, Any]) -> None:
-    """Hold the two servers' probabilities against each other."""
-    (one,), (other,) = (call(*each)["predictions"] for each in (ours, theirs))
-    if abs(one - other[1]) > 1e-9:
-        raise SystemExit(f"the servers do not answer the same: {one} and {other[1]}")
+BENTO = """
+import bentoml, cloudpickle, pandas
+
+@bentoml.service(workers=1)
+class Model:
+    def __init__(self):
+        with open("mlflow/model.pkl", "rb") as file:
+            self.model = cloudpickle.load(file)
+
+    @bentoml.api
+    def predict(self, columns: list[str], data: list[list]) -> list[list[float]]:
+        return self.model.predict_proba(pandas.DataFrame(data, columns=columns)).tolist()
+"""
+
+
+def bento(folder: Path, port: int) -> AbstractContextManager[None]:
+    """BentoML with the pipeline that was saved for MLflow, installed beside, with the versions that it was fitted by."""
+    from airworthy.platform.releasing import find_uv
+
+    home = folder / "bentoml"
+    pins = [f"{name}=={version(name)}" for name in ("scikit-learn", "numpy", "pandas", "cloudpickle")]
+    uv = [find_uv(), "--quiet"]
+    subprocess.run([*uv, "venv", "--python", sys.executable, str(home)], check=True)
+    subprocess.run([*uv, "pip", "install", "--python", str(home / "bin/python"), "bentoml==1.4.39", *pins], check=True)
+    (folder / "bento_model.py").write_text(BENTO)
+    command = [str(home / "bin/bentoml"), "serve", "bento_model:Model", "--port", str(port), "--host", "127.0.0.1"]
+    return server(
+        command, folder / "bentoml.log", port, "/readyz", folder=folder, BENTOML_DO_NOT_TRACK="True",
+        BENTOML_HOME=str(folder / "bentos"),
+    )  # fmt: skip
+
+
+def same_answers(ours: tuple[int, str, Any], *theirs: tuple[int, str, Any]) -> None:
+    """Hold the servers' probabilities against each other."""
+    (one,) = call(*ours)["predictions"]
+    for each in theirs:
+        answer = call(*each)
+        ((_, other),) = answer["predictions"] if isinstance(answer, dict) else answer
+        if abs(one - other) > 1e-9:
+            raise SystemExit(f"the servers do not answer the same: {one} and {other} ({each[1]})")
 
 
 def call(port: int, path: str, body: Any) -> Any:
@@ -295,7 +337,9 @@ def empty_app(port: int) -> None:
 
 
 @contextmanager
-def server(command: list[str], log: Path, port: int, ready: str, **environment: str) -> Iterator[None]:
+def server(
+    command: list[str], log: Path, port: int, ready: str, *, folder: Path | None = None, **environment: str
+) -> Iterator[None]:
     """Run a server until the block ends."""
     with log.open("w") as output:
         # MLflow starts a program of this environment by its name, in a process of its own.
@@ -305,6 +349,7 @@ def server(command: list[str], log: Path, port: int, ready: str, **environment: 
             stdout=output,
             stderr=output,
             env={**os.environ, "PATH": path, **environment},
+            cwd=folder,
             start_new_session=True,
         )
     try:
