@@ -1,15 +1,58 @@
-"""What the form of ``.rollback`` offers: a small file, written at each switch, since a DAG file must not ask the ledger."""
+"""What a rollback may go to, and a small file of it for the form: a DAG file must not ask the ledger."""
 
 from __future__ import annotations
 
 import json
 import logging
+from datetime import datetime
 
 from airworthy.config import UseCase, get_settings
-from airworthy.delivery.rollback import candidates
 from airworthy.lake.landing import write_file
+from airworthy.ledger import promotions
+from airworthy.ledger.models import Promotion
+from airworthy.records import Record
+from airworthy.registry.states import GONE
 
 log = logging.getLogger(__name__)
+
+
+class Candidate(Record):
+    """A release that served before.
+
+    Attributes:
+        digest: The release.
+        version: Version of the registered model.
+        generation: When it last became champion, in the promotion log.
+        served_from: The same in wall time, UTC.
+        withdrawn: It was itself rolled back from, so that it is not the default.
+    """
+
+    digest: str
+    version: int | None
+    generation: int
+    served_from: datetime
+    withdrawn: bool
+
+
+def candidates(use_case: UseCase) -> list[Candidate]:
+    """Releases that really served before, the newest first, without the present champion.
+
+    A release that the workers could not load (its delivery was undone) is in the promotion log, but never served.
+    """
+    rows = promotions.changes(use_case.name)
+    if not rows:
+        return []
+    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state not in GONE}
+    standing = _standing(rows)
+    newest = {row.to_digest: row for row in rows}
+    return [
+        Candidate(
+            digest=row.to_digest, version=good[row.to_digest].version, generation=row.generation, served_from=row.at,
+            withdrawn=row.to_digest not in standing,
+        )
+        for row in sorted(newest.values(), key=lambda r: -r.generation)
+        if row.to_digest != rows[-1].to_digest and row.to_digest in good
+    ]  # fmt: skip
 
 
 def offer(use_case: UseCase) -> None:
@@ -26,3 +69,14 @@ def offer(use_case: UseCase) -> None:
         write_file(str(get_settings().forms), f"{use_case.name}.rollback.json", json.dumps(found).encode())
     except Exception:
         log.exception("the form of %s.rollback does not offer the newest releases", use_case.name)
+
+
+def _standing(rows: list[Promotion]) -> list[str]:
+    """Champions not rolled back from, oldest first: a rollback takes away what came after the release it goes to."""
+    standing: list[str] = []
+    for row in rows:
+        if row.action == "rollback" and row.to_digest in standing:
+            del standing[standing.index(row.to_digest) + 1 :]
+        else:
+            standing = [d for d in standing if d != row.to_digest] + [row.to_digest]
+    return standing

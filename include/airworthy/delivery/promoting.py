@@ -11,6 +11,7 @@ import numpy as np
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery import trial
+from airworthy.delivery.choices import offer
 from airworthy.errors import PausedError, ReleaseError, StaleVerdictError
 from airworthy.ledger import deliveries, promotions
 from airworthy.ledger.clock import data_now
@@ -114,8 +115,6 @@ def reconcile_aliases(use_case: UseCase) -> str:
 
     The log alone says who is champion: a tracking server that is away must not undo a switch.
     """
-    from airworthy.delivery.choices import offer
-
     offer(use_case)
     try:
         registry.reconcile_aliases(use_case)

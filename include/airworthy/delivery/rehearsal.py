@@ -19,7 +19,7 @@ from sqlalchemy import select
 from airworthy import features, registry
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery import staging
-from airworthy.delivery.rollback import Candidate, candidates
+from airworthy.delivery.choices import Candidate, candidates
 from airworthy.errors import AirworthyError
 from airworthy.evaluation.documents import publish_document
 from airworthy.ledger import promotions

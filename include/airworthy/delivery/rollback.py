@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 
 from airworthy import features, registry
 from airworthy.config import UseCase
+from airworthy.delivery.choices import Candidate, candidates
 from airworthy.delivery.promoting import reconcile_aliases, wait_for_workers
 from airworthy.errors import AirworthyError, NoChampionError, ServiceUnavailableError
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
-from airworthy.ledger.models import Promotion
 from airworthy.records import Record
-from airworthy.registry.states import GONE
 
 
 class RollbackError(AirworthyError):
     """Raised when there is no such release to go back to."""
-
-
-class Candidate(Record):
-    """A release that served before.
-
-    Attributes:
-        digest: The release.
-        version: Version of the registered model.
-        generation: When it last became champion, in the promotion log.
-        served_from: The same in wall time, UTC.
-        withdrawn: It was itself rolled back from, so that it is not the default.
-    """
-
-    digest: str
-    version: int | None
-    generation: int
-    served_from: datetime
-    withdrawn: bool
 
 
 class RollbackOutcome(Record):
@@ -48,27 +28,6 @@ class RollbackOutcome(Record):
     seconds: float
     workers: int
     note: str = ""
-
-
-def candidates(use_case: UseCase) -> list[Candidate]:
-    """Releases that really served before, the newest first, without the present champion.
-
-    A release that the workers could not load (its delivery was undone) is in the promotion log, but never served.
-    """
-    rows = promotions.changes(use_case.name)
-    if not rows:
-        return []
-    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state not in GONE}
-    standing = _standing(rows)
-    newest = {row.to_digest: row for row in rows}
-    return [
-        Candidate(
-            digest=row.to_digest, version=good[row.to_digest].version, generation=row.generation, served_from=row.at,
-            withdrawn=row.to_digest not in standing,
-        )
-        for row in sorted(newest.values(), key=lambda r: -r.generation)
-        if row.to_digest != rows[-1].to_digest and row.to_digest in good
-    ]  # fmt: skip
 
 
 def rollback(use_case: UseCase, *, to: str | None = None, who: str, why: str) -> RollbackOutcome:
@@ -123,17 +82,6 @@ def rollback(use_case: UseCase, *, to: str | None = None, who: str, why: str) ->
         use_case=use_case.name, from_digest=current.digest, to_digest=choice.digest, generation=champion.generation,
         seconds=seconds, workers=int(figures.get("workers", 0)), note=reconcile_aliases(use_case).removeprefix("; "),
     )  # fmt: skip
-
-
-def _standing(rows: list[Promotion]) -> list[str]:
-    """Champions not rolled back from, oldest first: a rollback takes away what came after the release it goes to."""
-    standing: list[str] = []
-    for row in rows:
-        if row.action == "rollback" and row.to_digest in standing:
-            del standing[standing.index(row.to_digest) + 1 :]
-        else:
-            standing = [d for d in standing if d != row.to_digest] + [row.to_digest]
-    return standing
 
 
 def _choose(use_case: UseCase, to: str | None) -> Candidate:

@@ -7,6 +7,7 @@ from typing import Any
 
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery.canary import Decision, Step
+from airworthy.delivery.choices import offer
 from airworthy.delivery.seen import Observer
 from airworthy.errors import PausedError, StaleVerdictError
 from airworthy.ledger import deliveries, promotions
@@ -98,6 +99,7 @@ def _finish(use_case: UseCase, row: DeliveryRow) -> DeliveryRow:
     champion = promotions.champion(use_case.name)
     if champion is None or champion.digest != row.release_digest:
         promotions.set_release_state(row.release_digest, ending["release"], ending["why"])
+        offer(use_case)  # what was turned down now may have served before
     return deliveries.move(row, ending["state"], ending["why"])
 
 

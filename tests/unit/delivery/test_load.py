@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from airworthy.delivery.load import Load
-from airworthy.delivery.rollback import _standing
+from airworthy.delivery.choices import _standing
 
 
 def test_percentiles_are_latencies_that_were_measured() -> None:
