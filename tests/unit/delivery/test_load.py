@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from airworthy.delivery.load import Load
 from airworthy.delivery.choices import _standing
+from airworthy.delivery.load import Load
 
 
 def test_percentiles_are_latencies_that_were_measured() -> None:
