@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -40,10 +40,9 @@ DAYS = [f"2024-01-{day:02d}" for day in range(1, 9)]
 AWAY_S, RECOVERED_S = 4.0, 60.0
 
 
-@pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseCase]:
-    """The tiny use case on a PostgreSQL of its own, which may be killed."""
-    folder = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp"))
+@contextmanager
+def on_its_own_postgres(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UseCase]:
+    """The tiny use case in a folder, on a PostgreSQL of its own there, which may be hurt."""
     for name in [n for n in os.environ if n.startswith("AIRWORTHY_") and n != "AIRWORTHY_TESTS_COMPLETE"]:
         monkeypatch.delenv(name)
     for name, value in {
@@ -61,13 +60,22 @@ def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseCase]:
     case = world.orders()
     for name, schema in table_schemas(case).items():
         tables.create(name, schema)
-    yield case
-    close()
-    engine().dispose()
-    postgres.stop(get_settings())
+    try:
+        yield case
+    finally:
+        close()
+        engine().dispose()
+        postgres.stop(get_settings())
+        get_settings.cache_clear()
+        use_cases.cache_clear()
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> Iterator[UseCase]:
+    folder = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp"))
+    with on_its_own_postgres(folder, monkeypatch) as case:
+        yield case
     shutil.rmtree(folder, ignore_errors=True)
-    get_settings.cache_clear()
-    use_cases.cache_clear()
 
 
 def kill_postgres() -> None:
@@ -93,6 +101,19 @@ def start_postgres() -> None:
 def command(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen([sys.executable, "-m", "airworthy.cli", *arguments], stdout=log, stderr=log)
+
+
+def assert_published_once(orders: UseCase, days: list[str]) -> None:
+    """Each day is published with every row that landed and was not rejected."""
+    decided, newest = commits.decided_intervals(orders.name), commits.newest_commits(orders.table("clean", "orders"))
+    for day in days:
+        outcome = decided[day].outcome
+        assert (decided[day].status, newest[day].rows) == (
+            "published",
+            outcome["rows_in"]["orders"] - outcome["rows_rejected"]["orders"],
+        )
+        interval = Interval.of(day)
+        assert tables.read(orders.table("clean", "orders"), interval, interval).num_rows == newest[day].rows
 
 
 def until(what: str, check: object, seconds: float = 180.0) -> None:
@@ -157,15 +178,7 @@ def test_service_ingest_and_delivery_outlive_a_killed_database(orders: UseCase, 
     assert {a["prediction_id"] for a in answered} <= kept
     assert recovered < RECOVERED_S
     # each day is published once, with every row that landed;
-    decided, newest = commits.decided_intervals(orders.name), commits.newest_commits(orders.table("clean", "orders"))
-    for day in DAYS:
-        outcome = decided[day].outcome
-        assert (decided[day].status, newest[day].rows) == (
-            "published",
-            outcome["rows_in"]["orders"] - outcome["rows_rejected"]["orders"],
-        )
-        interval = Interval.of(day)
-        assert tables.read(orders.table("clean", "orders"), interval, interval).num_rows == newest[day].rows
+    assert_published_once(orders, DAYS)
     # and the delivery ended, by one promotion.
     assert again == 0, told
     assert [(r.action, r.to_digest) for r in promotions.changes(orders.name)] == [

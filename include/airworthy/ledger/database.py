@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 from alembic import command
 from alembic.config import Config
@@ -60,7 +61,7 @@ def _awake() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        where = engine().url.render_as_string()
+        where = unquote(engine().url.render_as_string())  # without its password, and a folder as people write it
         if isinstance(error.orig, DiskFull):
             raise ServiceUnavailableError(
                 f"the disk of the ledger at {where} is full: {str(error.orig).splitlines()[0]}; nothing of it was written",
