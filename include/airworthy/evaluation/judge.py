@@ -13,6 +13,7 @@ from airworthy import registry, training
 from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.evaluation import gate, metrics, report
+from airworthy.evaluation.attribution_plot import shap_plot
 from airworthy.evaluation.catalogue import Checker
 from airworthy.evaluation.champion import ChampionRecord, champion_record
 from airworthy.evaluation.champion_rows import opponent_of
@@ -27,6 +28,8 @@ from airworthy.training import model_files, tracking
 from airworthy.training.training_set import part
 
 log = logging.getLogger(__name__)
+
+SVG = "http://www.w3.org/2000/svg"  # a file needs it, a page does not
 
 
 def judge(use_case: UseCase, candidate: CandidateRef, *, causes: dict[str, Any]) -> Verdict:
@@ -63,9 +66,10 @@ def judge(use_case: UseCase, candidate: CandidateRef, *, causes: dict[str, Any])
     evidence = found.evidence
     verdict = _to_verdict(use_case, candidate, evidence, identity)
     curves = report.Curves.of(found.labels, found.candidate, found.champion)
-    html = report.render(use_case, candidate, verdict, evidence, curves)
+    swarm = shap_plot(found.explained) if found.explained else ""
+    html = report.render(use_case, candidate, verdict, evidence, curves, swarm)
     publish_document(report_path(use_case.name, identity), html)
-    _log_to_mlflow(candidate, verdict, evidence, html)
+    _log_to_mlflow(candidate, verdict, evidence, html, swarm)
     promotions.record_verdict(verdict, causes)
     log.info("verdict %s on %s: %s: %s", identity, candidate.model_digest[:12], verdict.decision, verdict.summary)
     return verdict
@@ -137,10 +141,11 @@ def _to_verdict(use_case: UseCase, candidate: CandidateRef, evidence: Evidence, 
         summary=summary,
         data_time=data_now(use_case),
         notes=gate.notes(use_case.gate, evidence),
+        worth=evidence.worth,
     )
 
 
-def _log_to_mlflow(candidate: CandidateRef, verdict: Verdict, evidence: Evidence, html: str) -> None:
+def _log_to_mlflow(candidate: CandidateRef, verdict: Verdict, evidence: Evidence, html: str, swarm: str) -> None:
     from mlflow.entities import Metric, RunTag
 
     figures = {f"holdout_{n}": v for n, v in verdict.metrics.items()}
@@ -149,6 +154,8 @@ def _log_to_mlflow(candidate: CandidateRef, verdict: Verdict, evidence: Evidence
     figures |= {f"holdout_rule_{n}": v for n, v in _finite(evidence.rule).items()}
     figures |= {f"holdout_linear_{n}": v for n, v in _finite(evidence.linear).items()}
     figures |= {f"importance_{i.column}": i.mean for i in evidence.importance if math.isfinite(i.mean)}
+    if evidence.worth and evidence.worth.measure == "shap":
+        figures |= {f"shap_{name}": value for name, value in evidence.worth.features}
     tags = {
         "verdict": verdict.decision, "verdict_id": verdict.id, "verdict_summary": tracking.clip(verdict.summary),
         "verdict_report": report_link(verdict), "champion_digest": verdict.champion_digest or "none",
@@ -164,6 +171,8 @@ def _log_to_mlflow(candidate: CandidateRef, verdict: Verdict, evidence: Evidence
         candidate.run_id, {"verdict": verdict.to_json(), "evidence": _plain(evidence.to_json())}, "verdict.json"
     )
     client.log_text(candidate.run_id, html, "verdict.html")
+    if swarm:
+        client.log_text(candidate.run_id, swarm.replace("<svg ", f'<svg xmlns="{SVG}" ', 1), "shap.svg")
 
 
 def _finite(values: metrics.Metrics) -> dict[str, float]:

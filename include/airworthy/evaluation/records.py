@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from airworthy.evaluation.metrics import GainInterval, Metrics
-from airworthy.records import Record
+from airworthy.records import Record, Worth
 
 
 class ModelEvidence(Record):
@@ -193,6 +193,7 @@ class Evidence(Record):
         slices, groups: Value by value.
         not_finite: Where parameters of the serving form are no finite numbers; None when nobody looked.
         stability, convergence, behaviours, serving, importance: See their records.
+        worth: What the features are worth, by SHAP values where they can be had.
         holdout_rows, holdout_start, holdout_end: The holdout; bounds by prediction time, UTC, half-open.
         seconds: What each part of the measuring took.
     """
@@ -219,6 +220,7 @@ class Evidence(Record):
     behaviours: tuple[BehaviourEvidence, ...] = ()
     serving: ServingEvidence | None = None
     importance: tuple[ImportanceEvidence, ...] = ()
+    worth: Worth | None = None
     holdout_rows: int
     holdout_start: datetime
     holdout_end: datetime

@@ -46,8 +46,10 @@ class Curves:
         )  # fmt: skip
 
 
-def render(use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidence: Evidence, curves: Curves) -> str:
-    """The report; self-contained, nothing is fetched from anywhere."""
+def render(
+    use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidence: Evidence, curves: Curves, swarm: str = ""
+) -> str:
+    """The report; self-contained, nothing is fetched from anywhere. ``swarm`` is the plot of the SHAP values."""
     mark = {"pass": "Passed", "refuse": "Refused"}[verdict.decision]
     failed = [c for c in verdict.checks if not c.passed]
     passed = [c for c in verdict.checks if c.passed]
@@ -75,6 +77,7 @@ def render(use_case: UseCase, candidate: CandidateRef, verdict: Verdict, evidenc
         "<h2>What a prediction costs</h2>",
         _costs(evidence),
         "<h2>What the features are worth</h2>",
+        _shap(evidence, swarm),
         importance_plot(evidence.importance),
         "<h2>Slices</h2>",
         _table(
@@ -118,6 +121,16 @@ def _checks(checks: Sequence[Check]) -> str:
     return _table(
         ("", "Check", "What was found", "Why it is asked"),
         [_check_row(c.passed, c.name, c.words, c.reason) for c in checks],
+    )
+
+
+def _shap(e: Evidence, swarm: str) -> str:
+    if not swarm or e.worth is None:
+        return f"<p>No SHAP values: {escape(e.worth.note if e.worth else 'they were not measured')}.</p>"
+    return (
+        f"<figure>{swarm}<figcaption>SHAP values of {e.worth.rows} rows of the holdout, in probability, from the base "
+        f"{_show(e.worth.base, 4)}: right of the line the value raised the answer. Blue is a low value of the feature, "
+        "red a high one, grey unknown. The number is their mean size.</figcaption></figure>"
     )
 
 

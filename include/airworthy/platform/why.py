@@ -121,21 +121,23 @@ def _features(record: dict[str, Any]) -> str:
 
 
 def _moved(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> str:
-    """The features whose absence changes the probability most: each is withheld once, by itself."""
+    """The values that moved the probability most, by their SHAP values."""
     from airworthy import features, registry
-    from airworthy.serving.explanation import withheld
+    from airworthy.serving.explanation import explained
 
     try:
-        answer, effects = withheld(registry.load(row.digest), record["features"])
+        found = explained(registry.load(row.digest), record["features"])
     except (AirworthyError, KeyError) as error:
         return f"not known: {error.what if isinstance(error, AirworthyError) else f'no value of {error} was logged'}"
-    again = abs(answer - record["probability"])
+    again = abs(found.probability - record["probability"])
     hidden = features.masks(case)
     told = "; ".join(
-        f"{e.feature} = {hidden.get(e.feature) or _shown(e.value)} ({e.change:+.3f})" for e in effects[:MOST]
+        f"{e.feature} = {hidden.get(e.feature) or _shown(e.value)} ({e.change:+.3f})" for e in found.effects[:MOST]
     )
     same = "the release gives the same answer again" if again <= SAME else f"the release now differs by {again:.2g}"
-    return f"{told}. (Change against the answer without that one value; {same}.)"
+    return (
+        f"{told}. (SHAP values: from {found.base:.4f} all {len(found.effects)} of them sum to the probability; {same}.)"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -65,6 +65,7 @@ def build_card(
             "train": kept.metrics if kept else {}, "holdout": verdict.metrics, "champion_on_holdout": verdict.champion_metrics,
         },
         "checks": groups["checks"],
+        "worth": verdict.worth.to_json() if verdict.worth else None,
         "slices": groups["slices"],
         "limits": _limits(use_case, candidate, verdict),
         "cause": _causes(verdict.id),

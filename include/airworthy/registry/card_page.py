@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+BAR = 320
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}
@@ -31,6 +32,7 @@ def page(card: Mapping[str, Any]) -> str:
         ]),
         "<h2>Slices of the holdout</h2>", _checks(card["slices"]) if card["slices"] else "<p>none declared</p>",
         "<h2>What the gate checked</h2>", _checks(card["checks"]),
+        "<h2>What the features are worth</h2>", _worth(card.get("worth")),
         "<h2>Limits</h2>", _list(card["limits"]),
         "<h2>Data</h2>", _facts(card["data"]),
         "<h2>The model, step by step</h2>", _list(card["model_steps"], "ol"),
@@ -41,6 +43,25 @@ def page(card: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     title = escape(f"Model card: {card['model']} {card['version']}")
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>{"".join(body)}</html>'
+
+
+def _worth(worth: Mapping[str, Any] | None) -> str:
+    """A bar for each feature, and how it was measured."""
+    if worth is None:
+        return "<p>It was not measured.</p>"
+    words = (
+        f"Mean size of the SHAP value over {worth['rows']} rows of the holdout, in probability; the values of a row and "
+        f"the base {_number(worth['base'])} sum to its score."
+        if worth["measure"] == "shap"
+        else f"Loss of ROC AUC when the feature is shuffled. No SHAP values: {worth['note']}."
+    )
+    top = max(1e-9, *(value for _, value in worth["features"]), 0.0)
+    bars = "".join(
+        f'<tr><th>{escape(name)}</th><td class="n">{value:.4f}</td><td><svg width="{BAR}" height="10" role="img" '
+        f'aria-label="{value:.4f}"><rect width="{max(value, 0.0) / top * BAR:.1f}" height="10" fill="#0b6bcb"/></svg></td></tr>'
+        for name, value in worth["features"]
+    )
+    return f"<p>{escape(words)}</p><table>{bars}</table>"
 
 
 def _facts(values: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ class Predictions(BaseModel):
 
 
 class Effect(BaseModel):
-    """What one value did to an answer: the change of the probability against the answer without it."""
+    """What one value did to an answer: its SHAP value, in probability."""
 
     feature: str
     value: str | float | int | bool | None
@@ -89,7 +89,14 @@ class Effect(BaseModel):
 
 
 class Explanation(Prediction):
-    """A prediction with what moved it: each known value is withheld once, by itself; the largest changes come first."""
+    """A prediction with what moved it, the largest changes first: ``base`` and all changes sum to ``probability``.
+
+    Attributes:
+        base: Mean probability of the rows of training that the release keeps.
+        effects: One for each input of the model, unknown ones included.
+    """
+
+    base: float
 
     effects: list[Effect]
 

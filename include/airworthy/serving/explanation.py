@@ -1,33 +1,41 @@
-"""What moved a probability: each value that is known is withheld once, by itself, and the model asked again."""
+"""What moved a probability: the SHAP values of its features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airworthy.serving.contract import Effect, plain
 from airworthy.training.model_files import LoadedModel
+from airworthy.training.shapley import attributions
 
 
-def withheld(model: LoadedModel, vector: Mapping[str, Any]) -> tuple[float, list[Effect]]:
-    """The probability of a vector, and the change that each known value makes to it, the largest first.
+@dataclass(frozen=True)
+class Explained:
+    """Why a probability is what it is: ``base`` and the changes of ``effects``, largest first, sum to it."""
+
+    base: float
+    probability: float
+    effects: list[Effect]
+
+
+def explained(model: LoadedModel, vector: Mapping[str, Any]) -> Explained:
+    """What each input of a vector did to its probability.
 
     Args:
         model: The model.
         vector: Its inputs by name; None where nothing is known.
 
-    Returns:
-        The probability, and for each known value how much higher the probability is with it than without it.
-
     Raises:
         KeyError: an input of the model is not in the vector.
         DataRejectedError: a value is of another kind, or infinite.
+        ReleaseError: the values do not sum to the probability.
     """
     values = {name: vector[name] for name in model.columns}
-    known = [name for name, value in values.items() if value is not None]
-    answer, *without = map(float, model.predict([values, *({**values, name: None} for name in known)]))
+    found = attributions(model, model.encoder.numbers_of(values)[None])
     effects = [
-        Effect(feature=name, value=plain(values[name]), change=answer - other)
-        for name, other in zip(known, without, strict=True)
+        Effect(feature=name, value=plain(value), change=float(change))
+        for (name, value), change in zip(values.items(), found.effects[0], strict=True)
     ]
-    return answer, sorted(effects, key=lambda effect: -abs(effect.change))
+    return Explained(found.base, float(found.scores[0]), sorted(effects, key=lambda effect: -abs(effect.change)))

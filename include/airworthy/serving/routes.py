@@ -27,7 +27,7 @@ from airworthy.serving.contract import (
     body_model,
     example,
 )
-from airworthy.serving.explanation import withheld
+from airworthy.serving.explanation import explained
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
 from airworthy.serving.plain_route import PlainRoute, answer_json, checked, documented, provenance, read_json
@@ -120,13 +120,13 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
         found = await predictor.predict(requests)
         metrics.count(case.name, found.predictions)
         reasons = await run_in_threadpool(
-            lambda: [withheld(m, v.values)[1] for m, v in zip(found.models, found.vectors, strict=True)]
+            lambda: [explained(m, v.values) for m, v in zip(found.models, found.vectors, strict=True)]
         )
-        explained = [
-            Explanation(**p.model_dump(), effects=effects)
-            for p, effects in zip(found.predictions, reasons, strict=True)
+        answers = [
+            Explanation(**p.model_dump(), base=why.base, effects=why.effects)
+            for p, why in zip(found.predictions, reasons, strict=True)
         ]
-        return answer_json(Explanations(predictions=explained), provenance(settings, found.predictions))
+        return answer_json(Explanations(predictions=answers), provenance(settings, found.predictions))
 
     return routes
 

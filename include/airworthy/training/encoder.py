@@ -112,10 +112,21 @@ class Encoder:
         Raises:
             DataRejectedError: a column is missing, of another kind, or holds an infinite number.
         """
-        raw = np.empty((table.num_rows, len(self.columns)))
+        return self.finish(self.numbers(table))
+
+    def numbers(self, table: pa.Table) -> np.ndarray:
+        """A table's features as numbers, before the style: a category by its code, nothing known as NaN.
+
+        Returns:
+            float64 [rows, len(columns)].
+
+        Raises:
+            DataRejectedError: as :meth:`transform`.
+        """
+        found = np.empty((table.num_rows, len(self.columns)))
         for i, column in enumerate(self.columns):
-            raw[:, i] = _raw_column(table, column)
-        return self._finish(raw)
+            found[:, i] = _raw_column(table, column)
+        return found
 
     def encode_one(self, values: Mapping[str, Any]) -> np.ndarray:
         """Encode the features of one prediction; other keys are ignored.
@@ -125,6 +136,14 @@ class Encoder:
 
         Raises:
             DataRejectedError: a feature is missing as a key, of another kind, or infinite.
+        """
+        return self.finish(self.numbers_of(values)[None])[0]
+
+    def numbers_of(self, values: Mapping[str, Any]) -> np.ndarray:
+        """The features of one prediction as numbers, as :meth:`numbers` has them; float64 [len(columns)].
+
+        Raises:
+            DataRejectedError: as :meth:`encode_one`.
         """
         raw = []
         for name, codes in self._lookup:
@@ -141,9 +160,10 @@ class Encoder:
                 raw.append(codes.get(value, math.nan))
             else:
                 raise _refused("one prediction's features", name, "not a text", 1, value)
-        return self._finish(np.array([raw], dtype=np.float64))[0]
+        return np.array(raw, dtype=np.float64)
 
-    def _finish(self, raw: np.ndarray) -> np.ndarray:
+    def finish(self, raw: np.ndarray) -> np.ndarray:
+        """The matrix of features as numbers: float64 [rows, len(columns)] becomes float64 [rows, width]."""
         if self.style == "codes":
             return raw
         dense = self._dense(raw)

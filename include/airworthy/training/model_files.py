@@ -50,6 +50,7 @@ NEEDED = (
 )  # fmt: skip
 GOLDEN_PARITY = 1e-6
 GOLDEN_ROWS = 18
+MADE_UP = 2
 
 
 class ModelSchema(Record):
@@ -204,7 +205,7 @@ def installed_requirements() -> list[str]:
 
 
 def golden_features(table: pa.Table, columns: dict[str, str]) -> list[dict[str, Any]]:
-    """About 20 vectors: rows spread over the table, one with nothing known, one with categories never seen."""
+    """About 20 vectors: rows spread over the table, then MADE_UP: with nothing known, with categories never seen."""
     picks = sorted({int(i) for i in np.linspace(0, table.num_rows - 1, GOLDEN_ROWS)}) if table.num_rows else []
     rows: list[dict[str, Any]] = table.select(list(columns)).take(pa.array(picks, pa.int64())).to_pylist()
     nothing: dict[str, Any] = dict.fromkeys(columns)

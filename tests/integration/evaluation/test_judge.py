@@ -96,13 +96,23 @@ def test_the_first_model_passes_and_the_evidence_is_on_file(tiny: UseCase, train
     assert run.data.metrics["holdout_linear_roc_auc"] > 0.6
     assert run.data.tags["verdict"] == "pass"
     assert run.data.tags["verdict_report"] == report_link(verdict)
-    assert {"verdict.json", "verdict.html"} <= {f.path for f in tracking.client().list_artifacts(candidate.run_id)}
+    assert {"verdict.json", "verdict.html", "shap.svg"} <= {
+        f.path for f in tracking.client().list_artifacts(candidate.run_id)
+    }
     page = (Path(get_settings().docs_url) / report_path(tiny.name, verdict.id)).read_text()
     assert "Passed" in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
     assert "channel=app" in page
     assert "src=" not in page
     assert "http" not in page
+    # With SHAP values of each feature, the same in the ledger, in MLflow and on the page.
+    assert verdict.worth is not None
+    assert (verdict.worth.measure, verdict.worth.rows) == ("shap", 100)
+    assert {name for name, _ in verdict.worth.features} == set(ref.columns)
+    for name, value in verdict.worth.features:
+        assert run.data.metrics[f"shap_{name}"] == pytest.approx(value)
+        assert f">{name}</text>" in page
+        assert f">{value:.4f}</text>" in page
 
 
 def test_a_retry_gives_the_same_verdict_and_computes_nothing(

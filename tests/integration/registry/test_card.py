@@ -7,8 +7,8 @@ from pathlib import Path
 
 from airworthy.config import UseCase, get_settings
 from airworthy.ledger import promotions
-from airworthy.records import Check
-from airworthy.registry import card_link, load_card, register, release_folder, verify
+from airworthy.records import Check, Worth
+from airworthy.registry import card_link, card_page, load_card, register, release_folder, verify
 from airworthy.training import fit, tracking
 
 from .test_registration import Make, passing
@@ -20,7 +20,10 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     candidate = fit(tiny, ref, run="train__1", parameters={"C": 0.5})
     part = Check(name="slice order_channel=web", value=0.7, bound=0.55, reason="r", passed=True, words="<web> 0.700")
     verdict = passing(tiny, candidate)
-    verdict = verdict.model_copy(update={"checks": (*verdict.checks, part), "champion_metrics": {"roc_auc": 0.7}})
+    shuffled = Worth(measure="permutation", features=(("order_amount", 0.0712), ("<web>", 0.0)), note="<x> is missing")
+    verdict = verdict.model_copy(
+        update={"checks": (*verdict.checks, part), "champion_metrics": {"roc_auc": 0.7}, "worth": shuffled}
+    )
     promotions.record_verdict(verdict, {"7": {"cause": "drift", "evidence": {"share": 0.6}}})
 
     # When it is registered.
@@ -43,11 +46,20 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     assert (card["lineage"]["mlflow_run"], card["lineage"]["code_revision"]) == (candidate.run_id, tracking.revision())
     assert any(line.startswith("numpy==") for line in card["lineage"]["requirements"])
     assert len(card["limits"]) >= 4
+    assert card["worth"] == shuffled.to_json()
     # And it is a page that people reach from MLflow, with nothing of the data as markup.
     page = (Path(get_settings().docs_url) / "cards" / tiny.name / "1.html").read_text()
     assert "&lt;web&gt; 0.700" in page
     for words in ("Intended use", "Limits", "drift", candidate.model_digest, tiny.title):
         assert words in page
+    # What the features are worth is on it: SHAP values, and where there are none, why, and what there is instead.
+    assert "Loss of ROC AUC when the feature is shuffled. No SHAP values: &lt;x&gt; is missing." in page
+    assert "0.0712" in page
+    explained = Worth(measure="shap", features=(("order_amount", 0.0345),), rows=100, base=0.25)
+    other = card_page.page({**card, "worth": explained.to_json()})
+    assert "Mean size of the SHAP value over 100 rows of the holdout" in other
+    assert "<th>order_amount</th>" in other
+    assert "0.0345" in other
     kept = json.loads((Path(get_settings().docs_url) / "cards" / tiny.name / "1.json").read_text())
     assert kept == card
     version = tracking.client().get_model_version(get_settings().model_name(tiny.name), "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,6 +17,7 @@ from airworthy.lake import tables
 from airworthy.ledger.feedback import feedback
 from airworthy.monitoring.collect import table_schemas
 from airworthy.platform import reports
+from airworthy.training import model_files
 from ports import free_port
 
 from .test_prediction_api import logged
@@ -29,29 +31,44 @@ def test_explanations_feedback_and_why(orders: UseCase, tmp_path: Path) -> None:
         tables.create(table, schema)
     with service(free_port(), tmp_path) as api:
         api.wait_generation(orders, champion.generation, 60)
-        check_explanation(api, orders, made.digest)
+        explained = check_explanation(api, orders, made.digest)
         identity = check_feedback(api, orders)
         link = api.post("/predict", ORDER).headers["Link"]
     assert link.startswith(f"<{get_settings().reports_url}/why/")
     check_why(identity)
+    check_command(explained)
 
 
-def check_explanation(api: Service, orders: UseCase, digest: str) -> None:
+def check_explanation(api: Service, orders: UseCase, digest: str) -> dict[str, Any]:
     answer = api.post("/explain", {"requests": [ORDER, {**ORDER, "customer": "c99"}]})
     known, unknown = answer.json()["predictions"]
-    # Each effect is the difference that the model itself makes of withholding that one value.
+    # They say what each value that was used did, unknown ones included, and sum to the answer.
     model = registry.load(digest)
     for one in (known, unknown):
         vector = logged(orders)[one["prediction_id"]]["features"]
-        assert {e["feature"] for e in one["effects"]} == {name for name, value in vector.items() if value is not None}
-        for effect in one["effects"]:
-            without = float(model.predict([{**vector, effect["feature"]: None}])[0])
-            assert effect["change"] == pytest.approx(one["probability"] - without, abs=1e-12)
-            assert effect["value"] == vector[effect["feature"]]
+        assert {e["feature"]: e["value"] for e in one["effects"]} == {name: vector[name] for name in model.columns}
+        assert one["base"] + sum(e["change"] for e in one["effects"]) == pytest.approx(one["probability"], abs=1e-9)
         sizes = [abs(e["change"]) for e in one["effects"]]
         assert sizes == sorted(sizes, reverse=True)
-    assert len(unknown["effects"]) < len(known["effects"])
+        assert sizes[0] > 0.01
+    # The base is what the model says of the training rows that its release keeps.
+    kept = [golden["probability"] for golden in model.golden[: -model_files.MADE_UP]]
+    assert known["base"] == pytest.approx(sum(kept) / len(kept), abs=1e-12)
+    assert any(e["value"] is None for e in unknown["effects"])
     assert api.post("/explain", {"requests": [ORDER] * 21}).json()["problems"][0]["field"] == "requests"
+    return dict(known)
+
+
+def check_command(one: dict[str, Any]) -> None:
+    """The command gives the attributions that the service gave."""
+    said = CliRunner().invoke(app, ["why", one["prediction_id"], "--json"])
+    assert said.exit_code == 0, said.output
+    moved = dict(json.loads(said.output)["parts"])["what moved it"]
+    for effect in one["effects"][:5]:
+        assert f"{effect['feature']} = " in moved
+        assert f"({effect['change']:+.3f})" in moved
+    assert f"from {one['base']:.4f} all {len(one['effects'])} of them sum to the probability" in moved
+    assert "the same answer again" in moved
 
 
 def check_feedback(api: Service, orders: UseCase) -> str:
