@@ -141,6 +141,8 @@ def _moved(case: UseCase, record: dict[str, Any], row: ReleaseRow) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "unknown"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

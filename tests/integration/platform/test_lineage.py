@@ -105,6 +105,7 @@ def test_from_anything_to_its_roots_and_its_fruits(version: tuple[UseCase, Relea
     assert f"{record['probability']:.4f}" in parts["answer"]
     assert "nothing from: tiny_orders_customer" in parts["features"]
     assert "the release gives the same answer again" in parts["what moved it"]
+    assert " = unknown (" in parts["what moved it"]
     assert parts["what moved it"].startswith(("order_amount = 90", "order_channel = web", "order_hour = 12"))
     assert "the desk" in parts["who let it serve"]
     assert "none: it was judged by absolute bounds" in parts["champion before"]
