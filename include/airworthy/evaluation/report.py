@@ -130,7 +130,7 @@ def _shap(e: Evidence, swarm: str) -> str:
     return (
         f"<figure>{swarm}<figcaption>SHAP values of {e.worth.rows} rows of the holdout, in probability, from the base "
         f"{_show(e.worth.base, 4)}: right of the line the value raised the answer. Blue is a low value of the feature, "
-        "red a high one, grey unknown. The number is their mean size.</figcaption></figure>"
+        "red a high one (of categories: by the alphabet), grey unknown. The number is their mean size.</figcaption></figure>"
     )
 
 
