@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from airworthy.config import Settings
 from airworthy.errors import StaleVerdictError
 from airworthy.ledger import promotions
-from airworthy.ledger.database import transaction
+from airworthy.ledger.database import migrate, transaction
 from airworthy.records import Release
 
 TIME = datetime(2024, 2, 1, tzinfo=UTC)
@@ -179,3 +179,26 @@ def test_a_trial_that_makes_no_sense_is_refused_by_the_database(
             CASE, second, share=share, expected=seen, action=action, who="test", why="test", data_time=TIME
         )
     assert promotions.traffic(CASE) == seen
+
+
+def test_what_registered_twice_before_there_was_a_guard_is_one_release(platform_env: Settings) -> None:
+    # Given a ledger from before, with a second challenger of two verdicts; of one of them the later one is champion.
+    rows = [release(n) for n in range(4)]
+    with transaction() as session:
+        session.execute(text("ALTER TABLE release DROP CONSTRAINT uq_release_verdict"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0014'"))
+        for first, late in ((0, 1), (2, 3)):
+            session.execute(
+                text(
+                    "UPDATE release SET verdict_id = :v, created_at = now() + :late * interval '1s' WHERE digest = :d"
+                ),
+                [{"v": f"v{first}", "late": n, "d": rows[n].digest} for n in (first, late)],
+            )
+    promote(rows[3].digest, None)
+
+    # When the ledger is brought to the present schema.
+    migrate()
+
+    # Then the one that was there first, or that somebody used, is the verdict's release.
+    assert {r.digest for r in promotions.releases(CASE)} == {rows[0].digest, rows[3].digest}
+    assert promotions.record_release(rows[1].model_copy(update={"verdict_id": "v0"})).digest == rows[0].digest
