@@ -25,7 +25,7 @@ from airworthy.serving import spool
 from airworthy.serving.contract import Prediction, example
 from airworthy.training.model_files import LoadedModel
 
-START_SECONDS = 120.0
+START_SECONDS = 240.0
 TOLERANCE = 1e-9
 
 
