@@ -67,7 +67,7 @@ def test_listed_shown_released_and_profiled(shop: UseCase, monkeypatch: pytest.M
     assert "built 1 intervals" in told
     with transaction() as session:
         [asked] = session.scalars(select(QuarantineRelease)).all()
-    assert (asked.who, asked.why, asked.status) == (f"cli/{getpass.getuser()}", "fax is a channel again", "released")
+    assert (asked.who, asked.why, asked.status) == (getpass.getuser(), "fax is a channel again", "released")
 
     seen = run("profile", "tiny_orders", "orders", "--from", KEY, "--to", KEY)
     assert "120 rows, label rate of returned 0." in seen
