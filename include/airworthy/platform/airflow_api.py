@@ -128,11 +128,6 @@ class AirflowApi:
         )
         return found.get("value")
 
-    def answer(self, dag: str, run: str, task: str, choice: str, why: str = "") -> None:
-        """Answer a task that asks a person, such as ``Approve``."""
-        path = f"/api/v2/dags/{_q(dag)}/dagRuns/{_q(run)}/taskInstances/{_q(task)}/-1/hitlDetails"
-        self._send("PATCH", path, {"chosen_options": [choice], "params_input": {"why": why} if why else {}})
-
     def set_note(self, dag: str, run: str, note: str) -> None:
         """Write a run's note."""
         self._send("PATCH", f"/api/v2/dags/{_q(dag)}/dagRuns/{_q(run)}", {"note": note})
