@@ -24,7 +24,7 @@ from airworthy.lake.tables import INTERVAL
 from airworthy.ledger import commits
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import OnlineWatermark
+from airworthy.ledger.models import Commit, OnlineWatermark
 
 BATCH = 5_000
 _FIELDS = {"string": "string_val", "int64": "int64_val", "float64": "double_val", "boolean": "bool_val"}
@@ -36,7 +36,8 @@ def publish_online(use_case: UseCase, *, everything: bool = False) -> dict[str, 
     The watermark is the newest commit whose values are all online, so that a view without a new commit costs one
     query. Only rows that are the newest of their key are sent; where a newer value is online already, the store keeps
     it. A row that the platform may not know yet by data time (its file came before the source's lag was over, or its
-    ``available_at`` is wrong) is held back, and tried again by each later call until its time has come.
+    ``available_at`` is wrong) is held back, and tried again by each later call until its time has come. So are the rows
+    of an interval that somebody is just replacing, or died replacing: only what has its ledger row is online.
 
     Args:
         use_case: The use case.
@@ -59,11 +60,11 @@ def _publish(use_case: UseCase, view: CompiledView, now: datetime, everything: b
     changed = {key: commit.id for key, commit in committed.items() if commit.id > done}
     if not changed:
         return 0
-    rows = tables.dataset(view.table).to_table(
-        filter=pc.field(INTERVAL).isin(sorted(changed)), columns=[*view.schema.names, INTERVAL]
-    )  # fmt: skip
+    rows = tables.dataset(view.table).to_table(filter=pc.field(INTERVAL).isin(sorted(changed)))
+    unsettled = [key for key in sorted(changed) if _differs(rows, committed[key])]
+    rows = rows.filter(pc.invert(pc.is_in(rows[INTERVAL], pa.array(unsettled, pa.string()))))
     known = pc.less_equal(rows[AVAILABLE_AT], pa.scalar(now, INSTANT))
-    held = {changed[key] for key in pc.unique(rows.filter(pc.invert(known))[INTERVAL]).to_pylist()}
+    held = {changed[key] for key in [*unsettled, *pc.unique(rows.filter(pc.invert(known))[INTERVAL]).to_pylist()]}
     newest = newest_rows(view, rows.filter(known))
     # Before the values: a model that was trained on another definition must not see the first of them.
     _define(view)
@@ -80,6 +81,12 @@ def _publish(use_case: UseCase, view: CompiledView, now: datetime, everything: b
             )
         )  # fmt: skip
     return newest.num_rows
+
+
+def _differs(rows: pa.Table, commit: Commit) -> bool:
+    """Whether a table's rows of an interval are not those that the ledger has."""
+    own = rows.filter(pc.equal(rows[INTERVAL], commit.interval))
+    return tables.digest(own) != commit.digest
 
 
 def newest_rows(view: CompiledView, rows: pa.Table) -> pa.Table:

@@ -139,6 +139,30 @@ def test_an_old_interval_that_is_rebuilt_never_replaces_a_newer_value(plant: Pla
     assert look_up(plant, a_request(), moment=moment) == before
 
 
+def test_rows_that_nobody_committed_are_not_published(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder is stopped between the lake and the ledger, for good or for a while, and another one publishes."""
+    from airworthy.features.publish import publish_online
+    from airworthy.ledger import commits
+
+    moment = a_week(plant)
+    before = look_up(plant, a_request(), moment=moment)
+    plant.publish_rows("jobs", DAYS[4], [{**j, "failed": True} for j in world.jobs_of(DAYS[4])])
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "record_commits", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            catch_up(plant)
+
+    publish_online(plant.use_case, everything=True)
+    assert look_up(plant, a_request(), moment=moment) == before
+
+    catch_up(plant)
+    assert look_up(plant, a_request(), moment=moment) != before
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_lost_online_store_is_filled_again(plant: Plant) -> None:
     import psycopg
 
