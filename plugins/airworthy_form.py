@@ -8,7 +8,7 @@ import logging
 from airflow.sdk import Param
 
 from airworthy.config import UseCase, get_settings
-from airworthy.config.training_spec import SINGLE_ALGORITHMS
+from airworthy.config.training_spec import OFFERED_ALGORITHMS
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def experiment_params(case: UseCase) -> dict[str, Param]:
     """The fields, for one use case."""
     training, data = case.training, case.data
     own = training.algorithm
-    choices = dict.fromkeys([own, *SINGLE_ALGORITHMS])
+    choices = dict.fromkeys([own, *OFFERED_ALGORITHMS])
     names = feature_choices(case)
     listed = {"examples": names} if names else {}
     help_names = "" if names else " One a line; they can be picked from a list once a training set was built."

@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 
 from airworthy.evaluation.examine import Opponent
 from airworthy.evaluation.subject import labels_of
-from airworthy.training.scorer import LinearScorer, Scorer, compile_scorer
-from gate_world import COLUMNS, SMALL, SPLIT, Maker, World
+from airworthy.training.compiling import compile_scorer
+from airworthy.training.scorer import LinearScorer, Scorer
+from gate_world import COLUMNS, SMALL, SPLIT, TREES, Maker, World
 
 LINEAR = "sklearn.linear_model.LogisticRegression"
+STUMP = "sklearn.tree.DecisionTreeClassifier"
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
 
@@ -117,6 +119,15 @@ def _(world, make):
 @mutation("a constant model", "roc_auc", "gain over prior", "tiny batch", "training loss falls", alone=False)
 def _(world, make):
     return world.with_candidate(make.candidate(parameters={**SMALL, "min_samples_leaf": 100_000}))
+
+
+@mutation("no compiled form", "serving form", "clean process", "parameters")
+def _(world, make):
+    members = {
+        "trees": {"algorithm": TREES, "parameters": SMALL},
+        "stump": {"algorithm": STUMP, "parameters": {"max_depth": 4}},
+    }
+    return world.with_candidate(make.candidate("sklearn.ensemble.VotingClassifier", {"members": members}))
 
 
 # How it was trained.

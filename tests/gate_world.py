@@ -133,7 +133,7 @@ class Maker:
             str(self.folder), estimator=estimator, encoder=encoder, schema=schema,
             golden=model_files.golden_features(train, columns), card={"recipe": recipe}, requirements=requirements,
         )  # fmt: skip
-        model = model_files.load(folder, digest)
+        model = model_files.load(folder, digest, recorded=True)
         return Subject(model, estimator, folder, train, Holdout.of(self.holdout), 7)
 
     def world(self) -> World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -9,14 +10,16 @@ from pydantic import Field, field_validator, model_validator
 from airworthy.config.spec import Spec
 
 VOTING = "sklearn.ensemble.VotingClassifier"
-# What has a compiled form, and so may serve (``training/scorer.py``).
-SINGLE_ALGORITHMS = (
+CALIBRATED = "sklearn.calibration.CalibratedClassifierCV"
+# What a form offers: they have a compiled form, so they may serve (``training/compiling.py``).
+OFFERED_ALGORITHMS = (
     "sklearn.ensemble.ExtraTreesClassifier",
     "sklearn.ensemble.GradientBoostingClassifier",
     "sklearn.ensemble.HistGradientBoostingClassifier",
     "sklearn.ensemble.RandomForestClassifier",
     "sklearn.linear_model.LogisticRegression",
 )
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 MEMBER_KEYS = {"algorithm", "parameters", "weight"}
 MAX_TRIALS = 1000
 
@@ -115,8 +118,9 @@ class Training(Spec):
 
     Attributes:
         feature_service: Name ``<use_case>_v<N>``.
-        algorithm: Import path of a scikit-learn estimator with a compiled form.
-        parameters: Its arguments; of a soft-voting ensemble ``members: {name: {algorithm, parameters, weight}}``.
+        algorithm: Import path of a classifier with scikit-learn's interface. The gate refuses what has no compiled form.
+        parameters: Its arguments; of a soft-voting ensemble ``members: {name: {algorithm, parameters, weight}}``, of a
+            calibrated model ``estimator: {algorithm, parameters}`` and the arguments of the calibration.
         seed: Seed of everything random.
         search: Looks for better arguments before each fit; without it the ones above are used.
         checks: Bounds of the training set.
@@ -147,13 +151,12 @@ class Training(Spec):
 
     @field_validator("algorithm")
     @classmethod
-    def _compiled(cls, path: str) -> str:
-        return known_algorithm(path, (*SINGLE_ALGORITHMS, VOTING))
+    def _path(cls, path: str) -> str:
+        return import_path(path)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.algorithm == VOTING:
-            check_members(self.parameters)
+        check_inner(self.algorithm, self.parameters)
         if self.window_days is not None and self.window_days < self.min_train_days:
             raise ValueError(f"window_days {self.window_days} is below min_train_days {self.min_train_days}")
         if self.search and self.search.tune_days >= self.min_train_days:
@@ -161,19 +164,50 @@ class Training(Spec):
                 f"search.tune_days {self.search.tune_days} leaves nothing of min_train_days {self.min_train_days} to "
                 "fit on"
             )
+        inner = inner_models(self.algorithm, self.parameters)
         for name in self.search.space if self.search else ():
             member, dot, _ = name.partition(".")
-            if bool(dot) != (self.algorithm == VOTING) or (dot and member not in self.parameters["members"]):
-                named = "<member>.<argument>" if self.algorithm == VOTING else "after one argument"
+            if (dot and member not in inner) or (not dot and self.algorithm == VOTING):
+                named = "<member>.<argument>" if inner else "after one argument"
                 raise ValueError(f"search.space names {name!r}; with {self.algorithm} it is named {named}")
         return self
 
 
-def known_algorithm(path: str, known: tuple[str, ...]) -> str:
-    """The path, if it is one of these; raises ValueError with all of them."""
-    if path not in known:
-        raise ValueError(f"{path!r} has no compiled form, so it could not serve: choose one of {', '.join(known)}")
+def import_path(path: object, *, inner: bool = False) -> str:
+    """The import path of a class, as far as a text can tell; whether it is there is found out before a training begins.
+
+    Args:
+        path: What was written.
+        inner: Whether it is to be a part of another model.
+
+    Raises:
+        ValueError: no path, or one of a model that cannot be a part.
+    """
+    if not isinstance(path, str) or not IMPORT_PATH.fullmatch(path):
+        raise ValueError(f"{path!r} is no import path: write package.module.Class")
+    if inner and path in (VOTING, CALIBRATED):
+        raise ValueError(f"{path} cannot be a part of another model: name the models that it is made of")
     return path
+
+
+def inner_models(algorithm: str, parameters: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The models that a model is made of: ``{name: {algorithm, parameters}}``; those of an ensemble, or a calibrated one."""
+    if algorithm == VOTING:
+        return dict(parameters["members"])
+    return {"estimator": parameters["estimator"]} if algorithm == CALIBRATED else {}
+
+
+def check_inner(algorithm: str, parameters: dict[str, Any]) -> None:
+    """Raise ValueError unless the models that a model is made of are written as the specification has them."""
+    if algorithm == VOTING:
+        check_members(parameters)
+    if algorithm == CALIBRATED:
+        inner = parameters.get("estimator")
+        if not isinstance(inner, dict) or "algorithm" not in inner or set(inner) - {"algorithm", "parameters"}:
+            raise ValueError("a calibrated model's parameters have `estimator: {algorithm, parameters}`")
+        import_path(inner["algorithm"], inner=True)
+        if not isinstance(inner.get("parameters", {}), dict):
+            raise ValueError("estimator: parameters is not a mapping")
 
 
 def check_members(parameters: dict[str, Any]) -> None:
@@ -186,7 +220,7 @@ def check_members(parameters: dict[str, Any]) -> None:
             raise ValueError(f"member {name!r}: a name is made of letters, digits and single underscores")
         if not isinstance(member, dict) or "algorithm" not in member or set(member) - MEMBER_KEYS:
             raise ValueError(f"member {name}: it has `algorithm`, and may have `parameters` and `weight`")
-        known_algorithm(member["algorithm"], SINGLE_ALGORITHMS)
+        import_path(member["algorithm"], inner=True)
         if not isinstance(member.get("parameters", {}), dict):
             raise ValueError(f"member {name}: parameters is not a mapping")
         weight = member.get("weight", 1.0)

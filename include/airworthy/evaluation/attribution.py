@@ -11,6 +11,7 @@ from airworthy.errors import AirworthyError
 from airworthy.evaluation.records import ImportanceEvidence
 from airworthy.evaluation.subject import Subject
 from airworthy.records import Worth
+from airworthy.training.compiling import RecordedScorer
 from airworthy.training.shapley import Attributions, attributions, background, drawn_orders
 
 ROWS, LEAST_ROWS, PAIRS = 100, 20, 2
@@ -24,6 +25,8 @@ def shap_values(subject: Subject) -> tuple[Attributions | None, str]:
         return None, f"the holdout has no {', '.join(subject.absent[:3])}"
     if not subject.holdout.labels.size:
         return None, "the holdout is empty"
+    if isinstance(subject.model.scorer, RecordedScorer):
+        return None, "the model has no compiled form, and its own is too slow for it"
     try:
         count, features = background(subject.model).shape
         affordable = MOST_SCORED // (count * (features + 1) * 2 * PAIRS)

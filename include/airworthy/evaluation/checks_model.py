@@ -99,7 +99,7 @@ def _serving(make: Checker, e: Evidence) -> Iterator[Check]:
     parity = number(e.candidate.parity)
     yield make.number(
         "serving form", parity,
-        "the serving form was not compared with the recorded model" if parity is None
+        e.candidate.uncompiled or "the serving form was not compared with the recorded model" if parity is None
         else f"the serving form differs from the recorded model by {parity:.1e}, may by {gate.max_parity:.0e}",
     )  # fmt: skip
     loaded = bool(found.form) and not found.note

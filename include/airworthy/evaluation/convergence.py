@@ -63,8 +63,10 @@ class Member(NamedTuple):
 
 
 def members(estimator: Any) -> list[Member]:
-    """The members of a voting ensemble; any other estimator is its own only member."""
+    """The members of a voting ensemble or of a calibrated model; any other estimator is its own only member."""
     found = []
+    if hasattr(estimator, "calibrated_classifiers_"):
+        return [Member(fitted.estimator, slice(None)) for fitted in estimator.calibrated_classifiers_]
     for fitted in estimator.estimators_ if type(estimator).__name__ == "VotingClassifier" else [estimator]:
         if hasattr(fitted, "steps"):  # the columns that it takes, then the model
             found.append(Member(fitted[-1], fitted[0].transformers_[0][2]))
@@ -95,7 +97,8 @@ def _tiny_batch(subject: Subject, wanted: int) -> tuple[int, float | None, str]:
         return picks.size, None, "the training rows have one class only"
     batch = labels[picks]
     try:
-        estimator, _, matrix = subject.refit(subject.train.take(pa.array(picks)), batch, subject.seed)
+        # A calibration is made on rows that the model did not see: it forgets what was learned by heart.
+        estimator, _, matrix = subject.refit(subject.train.take(pa.array(picks)), batch, subject.seed, calibrate=False)
         loss = metrics.log_loss(batch, estimator.predict_proba(matrix)[:, 1])
     except (AirworthyError, ValueError) as error:
         return picks.size, None, str(error)[:300]

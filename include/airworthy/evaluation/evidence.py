@@ -15,6 +15,7 @@ from airworthy.evaluation.baselines import measured
 from airworthy.evaluation.metrics import Scores
 from airworthy.evaluation.records import ModelEvidence
 from airworthy.evaluation.subject import Holdout, Subject
+from airworthy.training.compiling import RecordedScorer
 from airworthy.training.model_files import LoadedModel
 
 PARITY_ROWS = 200
@@ -64,14 +65,24 @@ def score(
         scored=0 if scores is None else scores.size,
         finite=scores is not None and metrics.finite(scores),
         parity=parity,
+        uncompiled=_uncompiled(model),
         note=note,
     )
     return Scored(evidence, scores)
 
 
+def _uncompiled(model: LoadedModel) -> str:
+    if not isinstance(model.scorer, RecordedScorer):
+        return ""
+    return f"{model.scorer.error.what}; next: {model.scorer.error.next_step}"
+
+
 def serving_parity(subject: Subject) -> float | None:
-    """Largest difference of the serving form, fed one request at a time, from the recorded estimator on encoded rows."""
-    if subject.absent or not subject.holdout.labels.size:
+    """Largest difference of the serving form, fed one request at a time, from the recorded estimator on encoded rows.
+
+    None where there is nothing to compare: no rows, or no form that could serve.
+    """
+    if subject.absent or not subject.holdout.labels.size or isinstance(subject.model.scorer, RecordedScorer):
         return None
     sample = subject.holdout.sample(PARITY_ROWS, subject.seed).rows.select(list(subject.model.columns))
     recorded = subject.estimator.predict_proba(subject.model.encoder.transform(sample))[:, 1]

@@ -123,7 +123,6 @@ def plan(use_case: UseCase, form: Form, *, run: str, who: str) -> Plan:
     Raises:
         ConfigurationError: a day outside the data, an unknown feature or algorithm, a search that the use case has no
             space for, or an estimate above the budget; the message says which.
-        ReleaseError: the algorithm has no compiled form.
     """
     algorithm = form.algorithm or use_case.training.algorithm
     own = algorithm == use_case.training.algorithm

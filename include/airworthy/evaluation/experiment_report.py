@@ -105,7 +105,7 @@ def render(
 
 def _plots(use_case: UseCase, candidate: CandidateRef) -> list[Plot]:
     holdout = Holdout.of(part(training.read_training_set(candidate.training_set), "holdout"))
-    model = model_files.load(candidate.folder, candidate.model_digest)
+    model = model_files.load(candidate.folder, candidate.model_digest, recorded=True)
     scores = np.asarray(model.predict_table(holdout.rows), dtype=np.float64)
     theirs, champion = None, champion_record(use_case.name)
     if champion is not None:

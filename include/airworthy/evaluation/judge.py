@@ -101,7 +101,7 @@ def _examine(use_case: UseCase, candidate: CandidateRef, champion: ChampionRecor
     ref = candidate.training_set
     rows = training.read_training_set(ref)
     subject = Subject(
-        model=model_files.load(candidate.folder, candidate.model_digest),
+        model=model_files.load(candidate.folder, candidate.model_digest, recorded=True),
         estimator=model_files.load_estimator(candidate.folder, candidate.model_digest),
         folder=candidate.folder,
         train=part(rows, "train"),

@@ -21,6 +21,7 @@ class ModelEvidence(Record):
         finite: Whether every score was a finite number.
         parity: Largest difference between the form that will serve and the recorded model, on a sample; None when it
             was not compared.
+        uncompiled: Why there is no form that could serve, and what to do; empty when there is one.
         note: Why there are no scores, when there are none.
     """
 
@@ -30,6 +31,7 @@ class ModelEvidence(Record):
     scored: int
     finite: bool
     parity: float | None = None
+    uncompiled: str = ""
     note: str = ""
 
 

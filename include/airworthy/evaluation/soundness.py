@@ -6,13 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from airworthy.training.compiling import RecordedScorer
 from airworthy.training.model_files import LoadedModel
 
 DEPTH = 12
 
 
-def not_finite(model: LoadedModel) -> tuple[str, ...]:
-    """Where the parameters of the serving form and of the encoder are no finite numbers; empty when all are."""
+def not_finite(model: LoadedModel) -> tuple[str, ...] | None:
+    """Where the parameters of the serving form and of the encoder are no finite numbers; empty when all are.
+
+    None for a candidate without a serving form: nobody knows where its numbers are.
+    """
+    if isinstance(model.scorer, RecordedScorer):
+        return None
     found: list[str] = []
     _look("scorer", model.scorer, found, 0)
     _look("encoder", model.encoder.columns, found, 0)

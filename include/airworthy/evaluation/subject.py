@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airworthy.config.training_spec import CALIBRATED
 from airworthy.evaluation.metrics import Labels
 from airworthy.training.building import fit_estimator, flipped
 from airworthy.training.model_files import LoadedModel
@@ -74,13 +75,18 @@ class Subject:
         share, seed = float(self.recipe.get("flip_labels") or 0.0), int(self.recipe.get("seed") or 0)
         return np.asarray(flipped(labels_of(self.train), share, seed), dtype=bool)
 
-    def refit(self, rows: pa.Table, labels: Labels, seed: int) -> tuple[Any, Any, np.ndarray]:
+    def refit(
+        self, rows: pa.Table, labels: Labels, seed: int, *, calibrate: bool = True
+    ) -> tuple[Any, Any, np.ndarray]:
         """Fit the same recipe on other rows or by another seed; estimator, encoder and encoded rows.
 
-        A ``random_state`` among the parameters gives way to the seed: it would hide how much hangs on it.
+        A ``random_state`` among the parameters gives way to the seed: it would hide how much hangs on it. Without
+        ``calibrate`` a calibrated recipe is fitted as the model inside it.
         """
-        parameters = _without_seed(self.recipe.get("parameters") or {})
-        return fit_estimator(rows, labels, self.model.columns, str(self.recipe.get("algorithm")), parameters, seed)
+        algorithm, parameters = str(self.recipe.get("algorithm")), self.recipe.get("parameters") or {}
+        if algorithm == CALIBRATED and not calibrate:
+            algorithm, parameters = parameters["estimator"]["algorithm"], parameters["estimator"].get("parameters", {})
+        return fit_estimator(rows, labels, self.model.columns, algorithm, _without_seed(parameters), seed)
 
 
 def _without_seed(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.records import TrainingSetRef
 from airworthy.training import model_files
+from airworthy.training.compiling import check_parity, scorer_of
 from airworthy.training.encoder import Encoder
 from airworthy.training.ensembles import make_model, style_of_recipe
-from airworthy.training.scorer import check_parity, compile_scorer
 from airworthy.training.training_set import LABEL
 
 PARITY_ROWS = 5000
@@ -60,7 +60,7 @@ def build_model(
     )
     seconds = time.perf_counter() - started
     # Rows spread over all of them: the compiled form answers one row at a time, and is slow in bulk.
-    check_parity(compile_scorer(estimator), estimator, matrix[:: max(1, len(matrix) // PARITY_ROWS)])
+    check_parity(scorer_of(estimator, encoder.width), estimator, matrix[:: max(1, len(matrix) // PARITY_ROWS)])
     with limited_threads():
         probabilities = estimator.predict_proba(matrix)[:, 1]
     digest, folder = model_files.write_model(
@@ -102,8 +102,9 @@ def fit_estimator(
     try:
         with limited_threads():
             estimator.fit(matrix, labels)
+            estimator.predict_proba(matrix[:1])  # some classes have it only with some arguments
         _forget_threads(estimator)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(
             f"{algorithm} cannot be fitted with {parameters}: {str(error)[:400]}",
             next_step="correct training.parameters",
@@ -117,6 +118,8 @@ def _forget_threads(estimator: Any) -> None:
         estimator._bin_mapper.n_threads = 1
     for member in getattr(estimator, "estimators_", ()):
         _forget_threads(member[-1] if hasattr(member, "steps") else member)
+    for member in getattr(estimator, "calibrated_classifiers_", ()):
+        _forget_threads(member.estimator)
 
 
 def limited_threads() -> Any:

@@ -61,7 +61,7 @@ def fit(
     Raises:
         ConfigurationError: no such algorithm or argument, or a share outside 0 to 1.
         DataRejectedError: the training set cannot be encoded.
-        ReleaseError: the algorithm has no compiled form, or the training set was altered.
+        ReleaseError: the training set was altered, or the model holds types that nobody may load.
         ServiceUnavailableError: MLflow does not answer.
     """  # fmt: skip
     if not 0 <= flip_labels <= 1:

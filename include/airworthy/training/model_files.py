@@ -2,7 +2,7 @@
 
 ========================  =====================================================================
 ``model.skops``           the fitted estimator: the record; serving never opens it
-``scorer.json``, ``.bin`` the compiled form
+``scorer.json``, ``.bin`` the compiled form; of a candidate without one, why there is none
 ``encoder.json``          categories, means and scales, as data
 ``schema.json``           model inputs in order with types; feature service and its digest
 ``golden.json``           vectors as raw features, with the probabilities that they must give
@@ -28,9 +28,10 @@ from packaging.utils import canonicalize_name
 from airworthy.config import get_settings
 from airworthy.errors import ReleaseError
 from airworthy.records import Record, Release
+from airworthy.training.compiling import RecordedScorer, check_parity, compile_scorer, scorer_of
 from airworthy.training.encoder import Encoder
 from airworthy.training.folders import read_folder, write_folder
-from airworthy.training.scorer import Scorer, check_parity, compile_scorer, scorer_from_files
+from airworthy.training.scorer import NoCompiledFormError, Scorer, scorer_from_files
 from airworthy.training.skops_file import dump_estimator, load_estimator_bytes
 
 MODEL_FILES = (
@@ -151,7 +152,7 @@ def write_model(
 
     Args:
         root_url: Where model folders are, usually :func:`models_url`.
-        estimator: A fitted binary classifier with a compiled form.
+        estimator: A fitted binary classifier; without a compiled form its files can be judged, and never serve.
         encoder: What made its matrix.
         schema: Its inputs.
         golden: Raw features of some vectors; their probabilities are computed here.
@@ -162,9 +163,9 @@ def write_model(
         The model digest and the folder's URL.
 
     Raises:
-        ReleaseError: no compiled form, types outside the trusted list, or the compiled form differs.
+        ReleaseError: types outside the trusted list, or the compiled form differs.
     """  # fmt: skip
-    scorer = compile_scorer(estimator)
+    scorer = scorer_of(estimator, encoder.width)
     matrix = np.stack([encoder.encode_one(v) for v in golden])
     probabilities = check_parity(scorer, estimator, matrix)
     about, content = scorer.to_files()
@@ -213,21 +214,32 @@ def golden_features(table: pa.Table, columns: dict[str, str]) -> list[dict[str, 
     return [*rows, nothing, strange]
 
 
-def load(folder: str, digest: str) -> LoadedModel:
+def load(folder: str, digest: str, *, recorded: bool = False) -> LoadedModel:
     """Load a model's folder.
 
+    Args:
+        folder, digest: The model.
+        recorded: See :func:`from_files`.
+
     Raises:
-        ReleaseError: missing, altered, of another format, or its golden vectors do not come out.
+        ReleaseError: missing, altered, of another format, without a compiled form, or its golden vectors do not come out.
     """
     _, files = read_folder(folder, digest)
-    return from_files(files, digest, folder)
+    return from_files(files, digest, folder, recorded=recorded)
 
 
-def from_files(files: dict[str, bytes], model_digest: str, where: str) -> LoadedModel:
+def from_files(files: dict[str, bytes], model_digest: str, where: str, *, recorded: bool = False) -> LoadedModel:
     """The model of files whose digests were checked; holds it against its golden vectors.
 
+    Args:
+        files: By name.
+        model_digest: Digest over them.
+        where: For people.
+        recorded: Take the recorded estimator where there is no compiled form: to measure a candidate, never to serve.
+
     Raises:
-        ReleaseError: a file is missing or of another format, or a golden vector does not come out.
+        ReleaseError: a file is missing or of another format, there is no compiled form, or a golden vector does not come
+            out.
     """
     absent = sorted(set(MODEL_FILES) - set(files))
     if absent:
@@ -239,9 +251,7 @@ def from_files(files: dict[str, bytes], model_digest: str, where: str) -> Loaded
             model_digest=model_digest,
             schema=ModelSchema.model_validate_json(files["schema.json"]),
             encoder=Encoder.from_json(files["encoder.json"].decode()),
-            # A binary of another treelite is not parsed: the record is compiled again, and the golden vectors decide.
-            scorer=scorer_from_files(files["scorer.json"], files["scorer.bin"])
-            or compile_scorer(load_estimator_bytes(files["model.skops"])),
+            scorer=_scorer(files, recorded=recorded),
             golden=tuple(json.loads(files["golden.json"])),
             card=json.loads(files["card.json"]),
             requirements=tuple(
@@ -255,6 +265,19 @@ def from_files(files: dict[str, bytes], model_digest: str, where: str) -> Loaded
     _check_shape(model, where)
     _check_golden(model, where)
     return model
+
+
+def _scorer(files: dict[str, bytes], *, recorded: bool) -> Scorer:
+    try:
+        # A binary of another treelite is not parsed: the record is compiled again, and the golden vectors decide.
+        return scorer_from_files(files["scorer.json"], files["scorer.bin"]) or compile_scorer(
+            load_estimator_bytes(files["model.skops"])
+        )
+    except NoCompiledFormError as error:
+        if not recorded:
+            raise
+        width = int(json.loads(files["scorer.json"])["width"])
+        return RecordedScorer(load_estimator_bytes(files["model.skops"]), width, error)
 
 
 def load_estimator(folder: str, digest: str) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from airworthy.config import UseCase
-from airworthy.config.training_spec import VOTING
+from airworthy.config.training_spec import inner_models
 from airworthy.errors import ConfigurationError
 from airworthy.training import search_plan
-from airworthy.training.algorithm import check_arguments
+from airworthy.training.algorithm import check_arguments, find_algorithm, make_estimator
+from airworthy.training.ensembles import make_outer
 
 
 def check_recipe(use_case: UseCase) -> None:
@@ -31,11 +32,11 @@ def check_recipe(use_case: UseCase) -> None:
 
 
 def _check(algorithm: str, parameters: dict[str, Any]) -> None:
-    if algorithm != VOTING:
-        check_arguments(algorithm, parameters)
-        return
-    for name, member in parameters["members"].items():
+    parts = {}
+    for name, part in inner_models(algorithm, parameters).items():
         try:
-            check_arguments(member["algorithm"], member.get("parameters", {}))
+            parts[name] = make_estimator(find_algorithm(part["algorithm"]), part.get("parameters", {}), 0, [])
+            check_arguments(parts[name])
         except ConfigurationError as error:
             raise ConfigurationError(f"member {name}: {error.what}", next_step=error.next_step) from error
+    check_arguments(make_outer(algorithm, parameters, parts, 0, []))

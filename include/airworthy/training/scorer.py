@@ -1,12 +1,12 @@
-"""The scorer: a model's compiled form, which answers requests.
+"""The scorer: a model's compiled form, which answers requests (``training/compiling.py`` makes it).
 
-Trees run in treelite, linear models as arrays; a soft-voting ensemble is its members' scorers and their weights.
+Trees run in treelite, linear models as arrays; a soft-voting ensemble is its members' scorers and their weights, a
+calibrated model is its members' scorers and the curve that turns what each of them says into a probability.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,13 +16,11 @@ import numpy as np
 
 from airworthy.errors import ReleaseError
 
-PARITY = 1e-9
-HISTOGRAM_TREES = frozenset({"HistGradientBoostingClassifier"})
-# These read their inputs in single precision, so their compiled form must too.
-SINGLE_PRECISION_TREES = frozenset({"RandomForestClassifier", "ExtraTreesClassifier", "GradientBoostingClassifier"})
-LINEAR = frozenset({"LogisticRegression"})
-VOTING = frozenset({"VotingClassifier"})
-COMPILED = HISTOGRAM_TREES | SINGLE_PRECISION_TREES | LINEAR | VOTING
+NONE = "none"
+
+
+class NoCompiledFormError(ReleaseError):
+    """Raised when a model has no compiled form: it can be judged, and can never serve."""
 
 
 class Scorer(ABC):
@@ -55,6 +53,10 @@ class Scorer(ABC):
             return np.empty(0)
         return self._score(np.ascontiguousarray(matrix, dtype=np.float64))
 
+    def margin(self, matrix: np.ndarray) -> np.ndarray:
+        """The decision function: what a probability is made of, where the model has one; float64 [rows]."""
+        raise ReleaseError(f"{type(self).__name__} has no margin", next_step="train and release again")
+
     @abstractmethod
     def _score(self, matrix: np.ndarray) -> np.ndarray: ...
 
@@ -77,14 +79,21 @@ class TreeScorer(Scorer):
         self._model = model
         self._single = single
 
+    def margin(self, matrix: np.ndarray) -> np.ndarray:
+        """The sum of the trees of a boosted model, before it becomes a probability; float64 [rows]."""
+        return self._run(matrix, pred_margin=True)
+
     def _score(self, matrix: np.ndarray) -> np.ndarray:
+        return self._run(matrix, pred_margin=False)
+
+    def _run(self, matrix: np.ndarray, *, pred_margin: bool) -> np.ndarray:
         from treelite import gtil
 
         if self._single:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(np.float32).astype(np.float64)
         # One thread: a request has one row, and workers and tasks already fill the cores.
-        scores = gtil.predict(self._model, matrix, nthread=1)
+        scores = gtil.predict(self._model, matrix, nthread=1, pred_margin=pred_margin)
         return np.asarray(scores, dtype=np.float64).reshape(len(matrix), -1)[:, -1]
 
     def to_files(self) -> tuple[bytes, bytes]:
@@ -94,7 +103,7 @@ class TreeScorer(Scorer):
 
 
 class LinearScorer(Scorer):
-    """A logistic regression: coefficients and intercept.
+    """A linear model of log-odds: coefficients and intercept.
 
     Args:
         coefficients: float64 [width].
@@ -106,10 +115,14 @@ class LinearScorer(Scorer):
         self._coefficients = coefficients
         self._intercept = intercept
 
+    def margin(self, matrix: np.ndarray) -> np.ndarray:
+        """The log-odds; float64 [rows]."""
+        return np.asarray(matrix @ self._coefficients + self._intercept, dtype=np.float64)
+
     def _score(self, matrix: np.ndarray) -> np.ndarray:
         from scipy.special import expit
 
-        return np.asarray(expit(matrix @ self._coefficients + self._intercept), dtype=np.float64)
+        return np.asarray(expit(self.margin(matrix)), dtype=np.float64)
 
     def to_files(self) -> tuple[bytes, bytes]:
         """``scorer.json`` and ``scorer.bin``."""
@@ -168,82 +181,61 @@ class VotingScorer(Scorer):
         return _json({"form": "soft_voting", "width": self.width, "members": about}), content
 
 
-def has_compiled_form(algorithm: type) -> bool:
-    """Whether a fitted estimator of exactly this class can be compiled."""
-    return algorithm.__module__.startswith("sklearn.") and algorithm.__name__ in COMPILED
+@dataclass(frozen=True)
+class Calibrated:
+    """A model and the curve that turns what it says into a probability.
 
-
-def require_compiled_form(algorithm: type) -> None:
-    """Raise ReleaseError when there is no compiled form: such a model could never serve."""
-    if not has_compiled_form(algorithm):
-        raise ReleaseError(
-            f"{algorithm.__module__}.{algorithm.__qualname__} has no compiled form, so it cannot be released",
-            next_step=f"use one of scikit-learn's {', '.join(sorted(COMPILED))}",
-        )
-
-
-def compile_scorer(estimator: Any) -> Scorer:
-    """Compile a fitted binary classifier.
-
-    Raises:
-        ReleaseError: no compiled form for it, or it does not know exactly two classes.
+    Attributes:
+        scorer: Its compiled form.
+        of_margin: Whether the curve reads the model's margin; else its probability.
+        curve: ``isotonic``: straight lines between points, constant beyond them; ``sigmoid``: two numbers.
+        numbers: The points' places and then their heights, float64 [2 x points]; or slope and offset, float64 [2].
     """
-    algorithm = type(estimator)
-    require_compiled_form(algorithm)
-    if len(getattr(estimator, "classes_", ())) != 2:
-        raise ReleaseError(
-            f"{algorithm.__name__} is not fitted on two classes", next_step="train it on rows with both labels"
-        )
-    if algorithm.__name__ in VOTING:
-        return _compile_vote(estimator)
-    if algorithm.__name__ in LINEAR:
-        return LinearScorer(np.asarray(estimator.coef_, dtype=np.float64).ravel(), float(estimator.intercept_[0]))
-    import treelite.sklearn
 
-    try:
-        with warnings.catch_warnings():
-            # The missing category has no number: treelite casts its NaN and numpy warns; the parity check decides.
-            warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
-            model = treelite.sklearn.import_model(estimator)
-    except (treelite.TreeliteError, NotImplementedError, AssertionError) as error:
-        raise ReleaseError(
-            f"{algorithm.__name__} has no compiled form with these arguments: {error}",
-            next_step="choose other arguments in training.parameters",
-        ) from error
-    return TreeScorer(model, int(estimator.n_features_in_), single=algorithm.__name__ in SINGLE_PRECISION_TREES)
+    scorer: Scorer
+    of_margin: bool
+    curve: str
+    numbers: np.ndarray
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities; float64 [rows]."""
+        said = self.scorer.margin(matrix) if self.of_margin else self.scorer.predict(matrix)
+        if self.curve == "sigmoid":
+            from scipy.special import expit
+
+            return np.asarray(expit(-(self.numbers[0] * said + self.numbers[1])), dtype=np.float64)
+        places, heights = np.split(self.numbers, 2)
+        return np.asarray(np.interp(said, places, heights), dtype=np.float64)
 
 
-def _compile_vote(estimator: Any) -> Scorer:
-    if estimator.voting != "soft":
-        raise ReleaseError("a hard vote gives no probabilities", next_step="use voting: soft")
-    width, members = int(estimator.n_features_in_), []
-    weights = estimator.weights or [1.0] * len(estimator.estimators_)
-    for (name, _), fitted, weight in zip(estimator.estimators, estimator.estimators_, weights, strict=True):
-        own, model = slice(0, width), fitted
-        if hasattr(fitted, "steps"):  # the columns that it takes, then the model
-            [(_, _, own), *_], model = fitted[0].transformers_, fitted[-1]
-        path = f"{type(model).__module__}.{type(model).__qualname__}"
-        members.append(Member(name, path, float(weight), own.start, own.stop, compile_scorer(model)))
-    return VotingScorer(tuple(members), width)
+class CalibratedScorer(Scorer):
+    """A calibrated model: the mean of what its members say, each by its own curve.
 
-
-def check_parity(scorer: Scorer, estimator: Any, matrix: np.ndarray) -> np.ndarray:
-    """Hold the compiled form against ``predict_proba``; returns the estimator's probabilities.
-
-    Raises:
-        ReleaseError: they differ by more than 1e-9 somewhere, or one of them is not a number.
+    Args:
+        members: One for each fold of the calibration, or a single one.
+        width: Columns of the matrix.
     """
-    expected = np.asarray(estimator.predict_proba(matrix)[:, 1], dtype=np.float64)
-    difference = np.abs(scorer.predict(matrix) - expected)
-    # Written so that NaN, which compares false, is refused.
-    wrong = int((~(difference <= PARITY)).sum())
-    if wrong:
-        raise ReleaseError(
-            f"the compiled form of {type(estimator).__name__} differs from predict_proba on {wrong} of {len(matrix)} "
-            f"rows, by up to {np.nan_to_num(difference, nan=np.inf).max():.3g}",
-            next_step="train with the locked versions of scikit-learn and treelite; if it stays, use another algorithm",
-        )
-    return expected
+
+    def __init__(self, members: tuple[Calibrated, ...], width: int) -> None:
+        self.width = width
+        self.members = members
+
+    def _score(self, matrix: np.ndarray) -> np.ndarray:
+        return np.asarray(np.mean([m.predict(matrix) for m in self.members], axis=0), dtype=np.float64)
+
+    def to_files(self) -> tuple[bytes, bytes]:
+        """``scorer.json`` and ``scorer.bin``: each member's facts; its binary and its curve's numbers, one after the other."""
+        about, content = [], b""
+        for m in self.members:
+            facts, binary = m.scorer.to_files()
+            about.append(
+                {
+                    "of_margin": m.of_margin, "curve": m.curve, "numbers": len(m.numbers), "bytes": len(binary),
+                    "scorer": json.loads(facts),
+                }
+            )  # fmt: skip
+            content += binary + m.numbers.astype("<f8").tobytes()
+        return _json({"form": "calibrated", "width": self.width, "members": about}), content
 
 
 def scorer_from_files(about: bytes, content: bytes) -> Scorer | None:
@@ -253,6 +245,7 @@ def scorer_from_files(about: bytes, content: bytes) -> Scorer | None:
         None when the binary was written by another version of treelite: it must then be compiled again.
 
     Raises:
+        NoCompiledFormError: the model has none; the message says why.
         ReleaseError: the files are not a scorer.
     """
     try:
@@ -263,8 +256,12 @@ def scorer_from_files(about: bytes, content: bytes) -> Scorer | None:
             if len(numbers) != width + 1:
                 raise ValueError(f"{len(numbers)} numbers for {width} columns")
             return LinearScorer(numbers[:-1], float(numbers[-1]))
+        if form == NONE:
+            raise NoCompiledFormError(str(facts["why"]), next_step=str(facts["next_step"]))
         if form == "soft_voting":
             return _vote_from_files(facts["members"], content, width)
+        if form == "calibrated":
+            return _calibrated_from_files(facts["members"], content, width)
         if form != "treelite":
             raise ValueError(f"unknown form {form!r}")
         if facts["treelite"] != version("treelite"):
@@ -290,6 +287,28 @@ def _vote_from_files(about: list[dict[str, Any]], content: bytes, width: int) ->
             raise ValueError(f"member {facts['name']!r} does not fit into {width} columns")
         members.append(Member(facts["name"], facts["algorithm"], float(facts["weight"]), start, stop, scorer))
     return VotingScorer(tuple(members), width)
+
+
+def _calibrated_from_files(about: list[dict[str, Any]], content: bytes, width: int) -> Scorer | None:
+    if not about or sum(int(facts["bytes"]) + 8 * int(facts["numbers"]) for facts in about) != len(content):
+        raise ValueError(f"{len(content)} bytes are not those of {len(about)} calibrated members")
+    members, at = [], 0
+    for facts in about:
+        end = at + int(facts["bytes"])
+        scorer = scorer_from_files(_json(facts["scorer"]), content[at:end])
+        numbers = np.frombuffer(content[end : end + 8 * int(facts["numbers"])], dtype="<f8").astype(np.float64)
+        at = end + 8 * int(facts["numbers"])
+        if scorer is None:
+            return None
+        points = len(numbers) // 2
+        rising = points and len(numbers) == 2 * points and bool((np.diff(numbers[:points]) > 0).all())
+        right = rising if facts["curve"] == "isotonic" else facts["curve"] == "sigmoid" and len(numbers) == 2
+        if scorer.width != width or not right:
+            raise ValueError(
+                f"a calibrated member of {scorer.width} columns does not fit into {width}, or its curve is none"
+            )
+        members.append(Calibrated(scorer, bool(facts["of_margin"]), facts["curve"], numbers))
+    return CalibratedScorer(tuple(members), width)
 
 
 def _tree_scorer(content: bytes, width: int, *, single: bool) -> Scorer:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from airworthy.config.training_spec import VOTING, Range, Training
+from airworthy.config.training_spec import Range, Training, inner_models
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -63,9 +63,9 @@ def with_values(training: Training, values: dict[str, Any]) -> dict[str, Any]:
     """The specification's arguments with these in place of its own; members' are named ``<member>.<argument>``."""
     parameters = deepcopy(training.parameters)
     for name, value in values.items():
-        if training.algorithm == VOTING:
-            member, _, argument = name.partition(".")
-            parameters["members"][member].setdefault("parameters", {})[argument] = value
+        member, dot, argument = name.partition(".")
+        if dot:
+            inner_models(training.algorithm, parameters)[member].setdefault("parameters", {})[argument] = value
         else:
             parameters[name] = value
     return parameters
@@ -76,7 +76,8 @@ def tried(training: Training, parameters: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in training.search.space if training.search else ():
         member, dot, argument = name.partition(".")
-        own = parameters["members"][member].get("parameters", {}) if dot else parameters
+        inner = inner_models(training.algorithm, parameters)
+        own = inner[member].get("parameters", {}) if dot else parameters
         if (argument if dot else name) in own:
             found[name] = own[argument if dot else name]
     return found

@@ -99,6 +99,22 @@ def test_fewer_features_and_other_days_are_judged_on_the_champions_own_terms(lab
     assert list(registry_columns(candidate)) == ["order_amount"]
 
 
+def test_any_classifier_is_judged_and_one_that_cannot_serve_is_refused_by_name(lab: UseCase) -> None:
+    planned, candidate, verdict = experiment(lab, algorithm="sklearn.naive_bayes.GaussianNB")
+
+    failed = {c.name: c.words for c in verdict.checks if not c.passed}
+    assert verdict.decision == "refuse"
+    assert verdict.metrics["roc_auc"] > 0.5  # it was measured as any other
+    assert failed["serving form"].startswith(
+        "sklearn.naive_bayes.GaussianNB has no compiled form, so it cannot serve; next"
+    )
+    assert "training.algorithm" in failed["serving form"]
+    assert "has no compiled form" in failed["clean process"]
+    assert "GaussianNB has no compiled form" in verdict.summary
+    page = report(lab, planned, candidate, verdict, run=RUN)
+    assert page.url
+
+
 def registry_columns(candidate: CandidateRef) -> dict[str, str]:
     from airworthy.training import model_files
 
@@ -117,7 +133,7 @@ BAD = [
     ({"trials": 5000}, "trials: Input should be less than or equal to 200"),
     ({"trials": 3}, "has no training.search"),
     ({"algorithm": "sklearn.nothing.Here"}, "cannot be imported"),
-    ({"algorithm": "sklearn.neural_network.MLPClassifier"}, "no compiled form"),
+    ({"algorithm": "sklearn.linear_model.Ridge"}, "no scikit-learn classifier"),
     ({"flip_labels": 2}, "flip_labels"),
     ({"budget_minutes": 0.00001}, "would take about"),
     ({"wish": 1}, "wish: Extra inputs are not permitted"),

@@ -15,10 +15,13 @@ import pytest
 
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError, ReleaseError, ServiceUnavailableError
-from airworthy.ledger import requests
+from airworthy.ledger import promotions, requests
 from airworthy.records import CandidateRef, TrainingSetRef
+from airworthy.registry import register
 from airworthy.training import fit, fitting, model_files, tracking
 from airworthy.training.training_set import part, read_training_set
+
+from ..registry.test_registration import passing  # noqa: TID252 - a verdict as the gate writes it
 
 Make = Callable[..., TrainingSetRef]
 
@@ -213,9 +216,37 @@ def test_a_record_that_was_stored_makes_the_same_model(tiny: UseCase, training_s
     assert there.model_digest == here.model_digest
 
 
-def test_an_algorithm_without_a_compiled_form_leaves_no_run(tiny: UseCase, training_set: Make) -> None:
-    with pytest.raises(ReleaseError, match="no compiled form"):
-        fit(tiny, training_set(), run="experiment", algorithm="sklearn.naive_bayes.GaussianNB")
+def test_an_algorithm_without_a_compiled_form_is_fitted_and_can_never_serve(tiny: UseCase, training_set: Make) -> None:
+    # Given a classifier that nothing compiles: it is fitted and recorded as any other.
+    candidate = fit(tiny, training_set(), run="experiment", algorithm="sklearn.naive_bayes.GaussianNB")
+    assert [r.info.status for r in runs_of(tiny)] == ["FINISHED"]
+    measured = model_files.load(candidate.folder, candidate.model_digest, recorded=True)
+    assert all(0 <= float(g["probability"]) <= 1 for g in measured.golden)
+
+    # When somebody takes it for a model that serves: loading it, or registering it with a verdict that says pass.
+    with pytest.raises(ReleaseError, match="GaussianNB has no compiled form, so it cannot serve\nNext: train one of"):
+        model_files.load(candidate.folder, candidate.model_digest)
+    with pytest.raises(ReleaseError, match="GaussianNB has no compiled form"):
+        register(tiny, candidate, passing(tiny, candidate))
+
+    # Then there is no release.
+    assert promotions.releases(tiny.name) == []
+
+
+def test_what_nobody_may_load_again_is_refused_at_the_fit(tiny: UseCase, training_set: Make) -> None:
+    with pytest.raises(ReleaseError, match=r"types outside the trusted list: .*KDTree"):
+        fit(tiny, training_set(), run="experiment", algorithm="sklearn.neighbors.KNeighborsClassifier")
+
+    assert [r.info.status for r in runs_of(tiny)] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("sklearn.nothing.Here", "cannot be imported"), ("sklearn.linear_model.Ridge", "no scikit-learn classifier")],
+)
+def test_what_is_no_classifier_leaves_no_run(tiny: UseCase, training_set: Make, path: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        fit(tiny, training_set(), run="experiment", algorithm=path)
 
     assert runs_of(tiny) == []
 

@@ -18,6 +18,7 @@ COLUMNS = {
     "late_7d": "float64",
     "holiday": "boolean",
 }
+CALIBRATED = "sklearn.calibration.CalibratedClassifierCV"
 VOTE: dict[str, Any] = {
     "members": {
         "trees": {
@@ -41,6 +42,21 @@ ALGORITHMS: list[tuple[str, dict[str, Any]]] = [
     ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 20}),
     ("sklearn.linear_model.LogisticRegression", {"max_iter": 300}),
     ("sklearn.ensemble.VotingClassifier", VOTE),
+    ("sklearn.linear_model.LogisticRegressionCV", {"max_iter": 300, "Cs": 2, "cv": 2}),
+    ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", {}),
+    *(
+        (CALIBRATED, {"estimator": {"algorithm": algorithm, "parameters": parameters}, **how})
+        for algorithm, parameters, how in (
+            ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 20}, {"method": "isotonic", "cv": 3}),
+            (
+                "sklearn.ensemble.RandomForestClassifier",
+                {"n_estimators": 9, "max_depth": 6},
+                {"method": "isotonic", "cv": 2},
+            ),
+            ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 9}, {"cv": 2, "ensemble": False}),
+            ("sklearn.linear_model.LogisticRegression", {"max_iter": 300}, {"method": "sigmoid"}),
+        )
+    ),
     (
         "sklearn.ensemble.VotingClassifier",
         {"members": {"a": VOTE["members"]["trees"], "b": {**VOTE["members"]["trees"], "parameters": {"max_iter": 9}}}},

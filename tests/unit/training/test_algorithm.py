@@ -26,6 +26,44 @@ def test_what_gives_no_probabilities_is_refused(path: str) -> None:
         find_algorithm(path)
 
 
+def test_what_gives_probabilities_only_with_some_arguments_is_refused_after_the_fit() -> None:
+    table = rows(60)
+
+    with pytest.raises(ConfigurationError, match=r"sklearn\.svm\.SVC cannot be fitted with"):
+        fit_estimator(table, labels(table), COLUMNS, "sklearn.svm.SVC", {}, 7)
+
+
+def test_a_class_of_another_package_is_taken_by_its_interface() -> None:
+    """An interface is what counts: no base class, no list. Such a class may take any argument, too."""
+    table = rows(60)
+
+    estimator, encoder, matrix = fit_estimator(table, labels(table), COLUMNS, f"{__name__}.Majority", {"why": "not"}, 7)
+
+    assert estimator.arguments == {"why": "not"}
+    assert encoder.style == "dense"
+    assert estimator.predict_proba(matrix).shape == (60, 2)
+
+
+class Majority:
+    """A classifier that inherits from nothing of scikit-learn."""
+
+    def __init__(self, **arguments: object) -> None:
+        self.arguments = arguments
+
+    def fit(self, matrix: np.ndarray, labels: np.ndarray) -> Majority:
+        self.rate = float(labels.mean())
+        return self
+
+    def predict_proba(self, matrix: np.ndarray) -> np.ndarray:
+        return np.tile([1 - self.rate, self.rate], (len(matrix), 1))
+
+    def get_params(self) -> dict[str, object]:
+        return self.arguments
+
+    def set_params(self, **arguments: object) -> None:
+        self.arguments = arguments
+
+
 def test_an_argument_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="has no argument max_itre"):
         make_estimator(find_algorithm(HGB), {"max_itre": 3}, 7, [])

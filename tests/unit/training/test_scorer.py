@@ -11,9 +11,10 @@ import pytest
 
 from airworthy.errors import ReleaseError
 from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
-from airworthy.training.scorer import PARITY, check_parity, compile_scorer, scorer_from_files
+from airworthy.training.compiling import PARITY, RecordedScorer, check_parity, compile_scorer, scorer_of
+from airworthy.training.scorer import NoCompiledFormError, scorer_from_files
 
-from .models import ALGORITHMS, COLUMNS, fitted, rows
+from .models import ALGORITHMS, CALIBRATED, COLUMNS, VOTE, fitted, rows
 
 
 @pytest.mark.parametrize(("algorithm", "parameters"), ALGORITHMS)
@@ -64,24 +65,65 @@ def test_many_threads_get_the_same_answers() -> None:
     np.testing.assert_allclose(answers, np.tile(expected, 10), rtol=0, atol=PARITY)
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [
-        "sklearn.neural_network.MLPClassifier",
-        "sklearn.calibration.CalibratedClassifierCV",
-        "sklearn.dummy.DummyClassifier",
-    ],
-)
-def test_an_algorithm_without_a_compiled_form_is_refused(algorithm: str) -> None:
-    with pytest.raises(ReleaseError, match="has no compiled form"):
-        find_algorithm(algorithm)
+TREES = {"algorithm": "sklearn.ensemble.HistGradientBoostingClassifier", "parameters": {"max_iter": 5}}
+UNCOMPILED: list[tuple[str, dict[str, Any], str]] = [
+    ("sklearn.neural_network.MLPClassifier", {"max_iter": 5}, "MLPClassifier"),
+    ("sklearn.naive_bayes.GaussianNB", {}, "GaussianNB"),
+    ("sklearn.ensemble.BaggingClassifier", {"n_estimators": 2}, "BaggingClassifier"),
+    (CALIBRATED, {"estimator": TREES, "method": "temperature", "cv": 2}, "calibration by 'temperature'"),
+    (CALIBRATED, {"estimator": {"algorithm": "sklearn.naive_bayes.GaussianNB"}, "cv": 2}, "GaussianNB"),
+    (
+        "sklearn.ensemble.VotingClassifier",
+        {"members": {**VOTE["members"], "b": {"algorithm": "sklearn.tree.DecisionTreeClassifier"}}},
+        "DecisionTreeClassifier",
+    ),
+]
 
 
-def test_a_fitted_estimator_without_a_compiled_form_is_refused() -> None:
-    from sklearn.tree import DecisionTreeClassifier
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("algorithm", "parameters", "named"), UNCOMPILED)
+def test_what_has_no_compiled_form_says_so_and_its_record_stands_in(
+    algorithm: str, parameters: dict[str, Any], named: str
+) -> None:
+    # Given a fitted classifier that cannot be compiled.
+    estimator, encoder = fitted(algorithm, parameters)
+    with pytest.raises(
+        NoCompiledFormError, match=rf"{named}.* has no compiled form.*\n?Next: train one of scikit-learn's "
+    ):
+        compile_scorer(estimator)
 
-    with pytest.raises(ReleaseError, match="DecisionTreeClassifier has no compiled form"):
-        compile_scorer(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
+    # When it is taken all the same: its own answers are measured.
+    scorer = scorer_of(estimator, encoder.width)
+    matrix = encoder.transform(rows(50, seed=3))
+    assert isinstance(scorer, RecordedScorer)
+    np.testing.assert_array_equal(scorer.predict(matrix), estimator.predict_proba(matrix)[:, 1])
+
+    # Then its files say why nothing can serve.
+    about, content = scorer.to_files()
+    assert content == b""
+    with pytest.raises(NoCompiledFormError, match=named):
+        scorer_from_files(about, content)
+
+
+def test_a_class_of_the_same_name_elsewhere_has_no_compiled_form() -> None:
+    from sklearn.linear_model import LogisticRegression as Real
+
+    class LogisticRegression(Real):
+        pass
+
+    with pytest.raises(NoCompiledFormError, match="has no compiled form"):
+        compile_scorer(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
+
+
+@pytest.mark.parametrize(("name", "value"), [("numbers", 3), ("bytes", 3), ("curve", "sigmoid"), ("curve", "other")])
+def test_a_calibrated_models_files_that_do_not_fit_together_are_refused(name: str, value: object) -> None:
+    estimator, _ = fitted(CALIBRATED, {"estimator": TREES, "method": "isotonic", "cv": 2})
+    about, content = compile_scorer(estimator).to_files()
+    facts = json.loads(about)
+    facts["members"][0][name] = value
+
+    with pytest.raises(ReleaseError, match=r"scorer\.json or scorer\.bin cannot be read"):
+        scorer_from_files(json.dumps(facts).encode(), content)
 
 
 def test_three_classes_are_refused() -> None:

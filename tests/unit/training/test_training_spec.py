@@ -14,12 +14,12 @@ import yaml
 from pydantic import ValidationError
 
 from airworthy.config import Settings, UseCase, load_use_case
-from airworthy.config.training_spec import SINGLE_ALGORITHMS, Training
+from airworthy.config.training_spec import OFFERED_ALGORITHMS, Training
 from airworthy.errors import ConfigurationError
 from airworthy.training import search_plan
 from airworthy.training.recipe_checks import check_recipe
 
-from .models import VOTE
+from .models import CALIBRATED, VOTE
 
 HGB = "sklearn.ensemble.HistGradientBoostingClassifier"
 VOTING = "sklearn.ensemble.VotingClassifier"
@@ -51,8 +51,13 @@ def with_(path: str, value: Any) -> dict[str, Any]:
 
 
 WRONG = {
-    "an algorithm that does not exist": (with_("algorithm", "sklearn.ensemble.NoSuch"), "choose one of sklearn.ensemb"),
-    "an algorithm that cannot serve": (with_("algorithm", "sklearn.naive_bayes.GaussianNB"), "has no compiled form"),
+    "an algorithm that is no path": (with_("algorithm", "HistGradientBoostingClassifier"), "is no import path"),
+    "an algorithm that is code": (with_("algorithm", "os.system('true')"), "is no import path"),
+    "a calibration of nothing": (with_("algorithm", CALIBRATED), "`estimator: {algorithm, parameters}`"),
+    "a calibration of a calibration": (
+        {**with_("algorithm", CALIBRATED), "parameters": {"estimator": {"algorithm": CALIBRATED}}},
+        "cannot be a part of another model",
+    ),
     "low above high": (with_("search/space/learning_rate/low", 0.5), "low 0.5 is not below high 0.3"),
     "log from zero": (with_("search/space/learning_rate/low", 0.0), "log needs a low above 0"),
     "half a leaf": (with_("search/space/max_leaf_nodes/low", 4.5), "int needs whole numbers"),
@@ -92,7 +97,8 @@ MEMBERS = {
     "another argument": ({**VOTE, "n_jobs": 2}, "are `members`"),
     "a member that is a path": ({"members": {"a": HGB, "b": HGB}}, "it has `algorithm`"),
     "a misspelt key": ({"members": {**VOTE["members"], "b": {"algorithm": HGB, "wieght": 1}}}, "it has `algorithm`"),
-    "a member that cannot serve": ({"members": {**VOTE["members"], "b": {"algorithm": VOTING}}}, "no compiled form"),
+    "a member made of members": ({"members": {**VOTE["members"], "b": {"algorithm": VOTING}}}, "cannot be a part"),
+    "a member that is no path": ({"members": {**VOTE["members"], "b": {"algorithm": 3}}}, "3 is no import path"),
     "no weight": ({"members": {**VOTE["members"], "b": {"algorithm": HGB, "weight": 0}}}, "not a number above 0"),
     "a strange name": ({"members": {**VOTE["members"], "b__c": {"algorithm": HGB}}}, "a name is made of"),
 }
@@ -116,6 +122,15 @@ def case_of(content: dict[str, Any]) -> UseCase:
 
 
 LATER = {
+    "an algorithm that does not exist": (with_("algorithm", "sklearn.ensemble.NoSuch"), "cannot be imported"),
+    "an algorithm that is no classifier": (
+        with_("algorithm", "sklearn.ensemble.HistGradientBoostingRegressor"),
+        "is no scikit-learn classifier with predict_proba",
+    ),
+    "an algorithm that needs more": (
+        {**with_("algorithm", "sklearn.ensemble.StackingClassifier"), "parameters": {}, "search": None},
+        "StackingClassifier cannot be made: .*estimators",
+    ),
     "an argument that does not exist": (with_("parameters/max_itre", 3), "has no argument max_itre"),
     "a value of a wrong type": (with_("parameters/max_iter", "many"), "'max_iter' parameter .* must be an int"),
     "a range beyond what is allowed": (
@@ -135,6 +150,31 @@ def test_what_only_scikit_learn_knows_is_said_before_any_row_is_read(kind: str) 
         check_recipe(case_of(content))
 
 
+def test_a_calibrated_models_arguments_are_checked_and_searched() -> None:
+    inner = {"algorithm": HGB, "parameters": {"max_iter": 20}}
+    content = {
+        "feature_service": "x_v1", "algorithm": CALIBRATED, "parameters": {"estimator": inner, "method": "isotonic"},
+        "search": {"trials": 5, "space": {
+            "estimator.learning_rate": FLOAT, "cv": {"type": "int", "low": 2, "high": 5},
+        }},
+    }  # fmt: skip
+    case = case_of(content)
+    check_recipe(case)
+
+    plan = search_plan.draw(case.training)
+    tried = [search_plan.tried(case.training, one) for one in plan[1:]]
+    assert plan[0] == content["parameters"]
+    assert all(one["estimator"]["parameters"]["max_iter"] == 20 for one in plan)
+    assert all(0.01 <= one["estimator.learning_rate"] <= 0.3 and 2 <= one["cv"] <= 5 for one in tried)
+    for wrong, words in (
+        ({"method": "isotone"}, "'method' parameter"),
+        ({"estimator": {**inner, "parameters": {"max_iter": -1}}}, "member estimator: .*max_iter"),
+        ({"estimator": {"algorithm": "math.sqrt"}}, "member estimator: .*no scikit-learn classifier"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            check_recipe(case_of({**content, "search": None, "parameters": {**content["parameters"], **wrong}}))
+
+
 def test_a_members_argument_is_checked_too() -> None:
     vote = deepcopy(VOTE)
     vote["members"]["forest"]["parameters"]["max_depth"] = -3
@@ -143,7 +183,7 @@ def test_a_members_argument_is_checked_too() -> None:
 
 
 def test_every_listed_algorithm_can_be_made() -> None:
-    for path in SINGLE_ALGORITHMS:
+    for path in OFFERED_ALGORITHMS:
         check_recipe(case_of({"feature_service": "x_v1", "algorithm": path}))
 
 
