@@ -68,7 +68,8 @@ with DAG(
             outcome = tidy()
         removed, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
         words = (
-            f"{removed} files of old versions and {len(outcome.releases)} releases removed, {joined} small files joined"
+            f"{removed} files of old versions, {len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline "
+            f"removed, {joined} small files joined"
         )
         return report(outcome, words)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, Param, task
 
 import airworthy_releases as releases
@@ -52,8 +51,8 @@ with DAG(
         """A revision for staging ends here."""
         return taken["target"] == "production"
 
-    approve = ApprovalOperator(
-        task_id="approve", retries=0, defaults="Reject", response_timeout=timedelta(days=1),
+    approve = releases.ReleaseApproval(
+        task_id="approve",
         subject="Switch the platform to revision {{ ti.xcom_pull('build')['revision'][:12] }}?",
         body="Release {{ ti.xcom_pull('build')['digest'] }}, tested by {{ ti.xcom_pull('build')['tested_by'] }}.\n\n"
         "Staging: {{ ti.xcom_pull('staging')['words'] }}.\n\nNo task starts until it is done; running tasks are waited for.",
@@ -61,7 +60,7 @@ with DAG(
 
     @task(retries=0)
     def switch(taken: dict[str, object], release: dict[str, object], answer: dict[str, object]) -> int:
-        """Ask for it, and start the process that does it."""
+        """Write the answer down; ask for the switch, and start the process that does it. A no ends here."""
         return releases.begin_switch(taken, release, answer)
 
     @task.sensor(mode="reschedule", poke_interval=5, timeout=timedelta(hours=2).total_seconds(), retries=5)
@@ -79,5 +78,4 @@ with DAG(
     tried = staging(made)
     tried >> for_production(order) >> approve
     observed = switched(switch(order, made, approve.output))
-    # Not behind ``approve`` itself: a rejection skips what hangs directly on it.
     [tried, observed] >> outcome()

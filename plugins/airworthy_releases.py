@@ -1,13 +1,20 @@
-"""What ``platform.release`` needs of Airflow: the watch on the git repository. It only wakes; the ledger decides."""
+"""What ``platform.release`` needs of Airflow: the watch on the git repository, which only wakes, and the question."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetWatcher
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
+from airflow.sdk import Asset, AssetWatcher, Param
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airworthy_triggers import _Watch
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+APPROVAL = timedelta(days=1)
 
 
 class RevisionWatcher(_Watch):
@@ -39,6 +46,23 @@ def tested_revision() -> Asset:
         uri="airworthy://repository/tested-revision",
         watchers=[AssetWatcher(name="revisions", trigger=RevisionWatcher())],
     )
+
+
+class ReleaseApproval(ApprovalOperator):
+    """Asks a person whether the platform is switched. No answer in time is a no.
+
+    The answer is only handed on: the task after it writes it down, a no as well as a yes.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Airflow gives every task its DAG's form; the question has its own.
+        why = Param("", type="string", maxLength=500, title="Why", description="Kept with the answer")
+        kwargs |= {"params": {"why": why}, "defaults": self.REJECT, "retries": 0, "response_timeout": APPROVAL}
+        super().__init__(**kwargs)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """The answer. Airflow's own operator would skip what follows a no, and nobody would write it down."""
+        return HITLOperator.execute_complete(self, context, event)
 
 
 def take_revision(context: Any) -> object:
@@ -86,16 +110,21 @@ def switch_ended(generation: int) -> bool:
 
 
 def begin_switch(taken: Any, release: Any, answer: Any) -> int:
-    """Ask for the switch in the name of who approved it; a process outside of Airflow carries it out."""
+    """Write the answer down; after a yes ask for the switch, which a process outside of Airflow carries out."""
     from airworthy.platform import release_steps
     from airworthy_tasks import note, outcomes, run_name
 
-    who = str((answer.get("responded_by_user") or {}).get("name") or "airflow")
+    who = str((answer.get("responded_by_user") or {}).get("name") or "")
     with outcomes():
-        generation = release_steps.begin(
+        generation = release_steps.settle(
             run_name(), release_steps.Taken.model_validate(taken), release_steps.PipelineRelease.model_validate(release),
-            who=who,
+            who=who, approved=answer["chosen_options"] == [ReleaseApproval.APPROVE],
+            why=str((answer.get("params_input") or {}).get("why") or ""),
         )  # fmt: skip
+    if generation is None:
+        words = f"not switched: rejected by {who}" if who else "not switched: nobody approved it in time"
+        note(words)
+        raise AirflowSkipException(words)
     note(f"switch {generation}, approved by {who}, is carried out")
     return generation
 

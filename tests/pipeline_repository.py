@@ -32,7 +32,7 @@ class Repository:
         text = spec.read_text()
         for name, days in (("holdout_days", 5), ("min_train_days", 6), ("min_holdout_rows", 100), ("max_p99_ms", 9000)):
             text = re.sub(rf"{name}: \d+", f"{name}: {days}", text)
-        spec.write_text(text + "delivery: {max_p99_ms: 9000}\n")
+        spec.write_text(text + "  max_p99_ms: 9000\n")  # of the deliveries, which come last
         self.git("init", "-q", "-b", "develop")
         self.commit("the code")
 

@@ -68,6 +68,7 @@ def tidy(
 
     from airworthy.config import get_settings
     from airworthy.config.use_case import use_cases
+    from airworthy.platform import pipeline_retention
     from airworthy.platform.record_retention import old_studies, old_usage
     from airworthy.platform.release_retention import plan
     from airworthy.platform.retention import tidy as tidy_up
@@ -79,6 +80,7 @@ def tidy(
             say(
                 f"{case.name}: trials of {studies} searches and what {old_usage(case)} tries of tasks used would go, too"
             )
+        show_record(pipeline_retention.plan())
         return
     with by_hand("tidy") as act:
         outcome = tidy_up()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from airworthy.commands.output import Why, by_hand, run_name, say, show_json, show_table
+from airworthy.commands.output import Why, actor, by_hand, run_name, say, show_json, show_table
 
 SHORT = 12
 group = typer.Typer(
@@ -146,13 +146,19 @@ def switch(
 
 
 @group.command()
-def resume() -> None:
+def resume(
+    by_itself: Annotated[
+        bool, typer.Option("--by-itself", hidden=True, help="Nobody asked: no person's action.")
+    ] = False,
+) -> None:
     """Finish a switch that was interrupted; nothing to do is no error."""
+    from airworthy.ledger.audit import PLATFORM, record_action
     from airworthy.platform import switching
 
-    with by_hand("resume switch of pipeline") as act:
-        done = switching.carry_out(say=say)
-        act.outcome = "carried out, or there was none" if done else "failed"
+    done = switching.carry_out(say=say)
+    if not by_itself:  # only now: in the middle of a switch the ledger is away
+        outcome = "carried out, or there was none" if done else "failed"
+        record_action(actor(), "resume switch of pipeline", PLATFORM, "", "", "shell", outcome)
     raise typer.Exit(0 if done else 1)
 
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.
         keep_releases: So many releases that served keep their files for a rollback, however old they are.
+        keep_pipeline_releases: So many of the newest releases of the pipeline itself keep their files, beside those in use.
         pipeline_repository: Path or URL of the git repository that releases of the pipeline are built from; by default the
             checkout that runs. ``uv``: the program that builds them; by default the checkout's, or that of the PATH.
         drain_seconds: So long a switch of the pipeline's release waits for running tasks before it gives up.
@@ -94,6 +95,7 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(default=60, ge=1)
     keep_days: int = Field(default=30, ge=1)
     keep_releases: int = Field(default=10, ge=1)
+    keep_pipeline_releases: int = Field(default=5, ge=1)
     pipeline_repository: str = ""
     uv: str = ""
     drain_seconds: int = Field(default=900, ge=1)

@@ -8,10 +8,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from airworthy.errors import StaleVerdictError
+from airworthy.ledger import audit
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import PipelineRelease, PipelineRequest, PipelineSwitch
 
 ASKED, SWITCHED, REFUSED, FELL_BACK = "asked", "switched", "refused", "fell_back"
+REJECTED = "rejected"
 STAGING, PRODUCTION = "staging", "production"
 
 
@@ -61,10 +63,40 @@ def note(run: str, state: str, *, digest: str | None = None, reason: str = "") -
         )
 
 
+def reject(run: str, digest: str, *, who: str, why: str, reason: str) -> None:
+    """Note that a person turned a release down, with what people did; once, however often the run says so.
+
+    Args:
+        run: The run that asked.
+        digest: The release.
+        who: The person; empty when nobody answered in time, which is nobody's action.
+        why: The reason that was given.
+        reason: In words, for the request.
+    """
+    with transaction() as session:
+        changed = session.scalar(
+            update(PipelineRequest)
+            .where(PipelineRequest.run == run, PipelineRequest.state != REJECTED)
+            .values(state=REJECTED, reason=reason[:1000], updated_at=func.now())
+            .returning(PipelineRequest.id)
+        )
+        if changed is not None and who:
+            audit.record_action(
+                who, "reject pipeline release", audit.PLATFORM, digest, why, "airflow", run, session=session
+            )
+
+
 def requests() -> list[PipelineRequest]:
     """Every revision that was taken, oldest first."""
     with transaction() as session:
         return list(session.scalars(select(PipelineRequest).order_by(PipelineRequest.id)))
+
+
+def open_requests() -> list[PipelineRequest]:
+    """Those that are on their way: to a build, a staging run, an approval or a switch."""
+    on = (PipelineRequest.state == "staged") & (PipelineRequest.target == PRODUCTION)
+    with transaction() as session:
+        return list(session.scalars(select(PipelineRequest).where(PipelineRequest.state.in_(("taken", "built")) | on)))
 
 
 def taken() -> set[tuple[str, str]]:

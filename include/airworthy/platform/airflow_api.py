@@ -128,6 +128,18 @@ class AirflowApi:
         )
         return found.get("value")
 
+    def send_event(self, asset: str) -> None:
+        """Send an event of an asset, by its name: what is scheduled on it wakes.
+
+        Raises:
+            ConfigurationError: Airflow knows no such asset (yet).
+        """
+        known = self._all("/api/v2/assets", "assets", {"name_pattern": asset})
+        ids = [a["id"] for a in known if a["name"] == asset]
+        if not ids:
+            raise ConfigurationError(f"Airflow knows no asset {asset}", next_step="wait until its DAG files are parsed")
+        self._send("POST", "/api/v2/assets/events", {"asset_id": ids[0], "extra": {}})
+
     def set_note(self, dag: str, run: str, note: str) -> None:
         """Write a run's note."""
         self._send("PATCH", f"/api/v2/dags/{_q(dag)}/dagRuns/{_q(run)}", {"note": note})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from airworthy.config import Settings
 from airworthy.config.settings import PROJECT_ROOT
@@ -149,6 +150,15 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         SWITCH,
     }
     return {n: v for n, v in environ.items() if n not in harmful and not n.startswith("AIRFLOW__")}
+
+
+def paths(environ: Mapping[str, str], root: Path) -> str:
+    """A shell's PYTHONPATH for the code of a root folder: of another one, without what leads into this code's own.
+
+    It would be found before the other's, so that not the other one would run.
+    """
+    given = [p for p in environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    return os.pathsep.join(p for p in given if root == PROJECT_ROOT or not Path(p).is_relative_to(PROJECT_ROOT))
 
 
 def tuned(environ: Mapping[str, str]) -> dict[str, str]:

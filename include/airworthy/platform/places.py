@@ -14,7 +14,7 @@ from airworthy.config import get_settings
 from airworthy.config.settings import PROJECT_ROOT
 from airworthy.errors import ConfigurationError
 from airworthy.platform import processes, releasing, revisions
-from airworthy.platform.environment import SWITCH, inherited
+from airworthy.platform.environment import SWITCH, inherited, paths
 from airworthy.records import Record
 
 Say = Callable[[str], None]
@@ -118,11 +118,7 @@ def variables(place: Place | None = None) -> dict[str, str]:
         for n, v in inherited(os.environ).items()
         if n not in (processes.PLATFORM, processes.PROGRAM, "VIRTUAL_ENV")
     }
-    # What leads into this code's own folder would be found before the other's.
-    elsewhere = place is not None and Path(place.root) != PROJECT_ROOT
-    given = kept.pop("PYTHONPATH", "").split(os.pathsep)
-    paths = [p for p in given if p and not (elsewhere and Path(p).is_relative_to(PROJECT_ROOT))]
-    kept |= {"PYTHONPATH": os.pathsep.join(paths)} if paths else {}
+    kept["PYTHONPATH"] = paths(kept, Path(place.root) if place else PROJECT_ROOT)
     kept["AIRWORTHY_VAR"] = str(get_settings().var)
     # A release has no repository and no uv beside it: it goes on with those of the checkout.
     kept["AIRWORTHY_PIPELINE_REPOSITORY"] = revisions.repository()

@@ -13,7 +13,6 @@ from airworthy.platform.staging_run import Staged
 from airworthy.records import Record
 
 Say = Callable[[str], None]
-DONE = ("released", "staged")
 
 
 class Taken(Record):
@@ -75,20 +74,37 @@ def words(staged: Staged) -> str:
     )
 
 
-def begin(run: str, taken: Taken, release: PipelineRelease, *, who: str) -> int:
-    """Ask for the switch that a person approved, and have it carried out apart from this process; its generation.
+def settle(run: str, taken: Taken, release: PipelineRelease, *, who: str, approved: bool, why: str = "") -> int | None:
+    """Write the answer to the approval down; after a yes ask for the switch, and have it carried out apart from this process.
+
+    Args:
+        run: The run that asked.
+        taken: The revision, with what ran when it was taken.
+        release: The release of it.
+        who: The person who answered; empty when nobody did, which is a no.
+        approved: The answer.
+        why: The reason that was given.
+
+    Returns:
+        The switch's generation; None after a no.
 
     Raises:
         StaleVerdictError: another release runs now than when the revision was taken.
         ReleaseError: the release was altered, or never passed a staging run.
     """
-    why = f"{run}: revision {release.revision[:12]}"
-    mine = [s for s in ledger.switches() if s.why == why]
+    if not (approved and who):
+        words = f"by {who}{': ' + why if why else ''}" if who else "nobody approved it in time"
+        ledger.reject(run, release.digest, who=who, why=why, reason=words)
+        return None
+    order = f"{run}: revision {release.revision[:12]}{': ' + why if why else ''}"
+    mine = [s for s in ledger.switches() if s.why == order]
     if mine:  # a retry
         generation = mine[-1].generation
     else:
-        generation = switching.ask(release, who=who, why=why, expected=taken.present)
-        audit.record_action(who, "switch pipeline", audit.PLATFORM, release.digest, why, "airflow", "asked for")
+        generation = switching.ask(release, who=who, why=order, expected=taken.present)
+        audit.record_action(
+            who, "approve pipeline release", audit.PLATFORM, release.digest, order, "airflow", "asked for"
+        )
     if not switching.is_going_on():
         switching.start_detached()
     return generation

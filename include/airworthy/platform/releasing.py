@@ -36,7 +36,7 @@ FOLDERS = ("airflow", "dags", "plugins", "great_expectations", "feature_repo")
 FILES = ("uv.lock", "pyproject.toml")
 CACHES = ("__pycache__", ".ruff_cache")
 BUILD_TIMEOUT_S, SYNC_TIMEOUT_S = 600, 1800
-DONE = ".complete"
+DONE, BUILDING = ".complete", ".building-"
 
 
 class PipelineRelease(Record):
@@ -95,9 +95,17 @@ def build(revision: str, *, say: Say = lambda _: None) -> PipelineRelease:
     mirror = revisions.fetch()
     vouched = revisions.attestation(mirror, revision)
     say(f"revision {revision[:12]} was tested by {vouched.by}")
-    root = releases_folder()
+    with held():
+        release = _build(mirror, vouched, say)
+        environment(release, say=say)
+        ledger.record_built(release.digest, revision, release.to_json())
+    return release
+
+
+def _build(mirror: Path, vouched: revisions.Attestation, say: Say) -> PipelineRelease:
+    root, revision = releases_folder(), vouched.revision
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".building-", dir=root) as scratch:
+    with tempfile.TemporaryDirectory(prefix=BUILDING, dir=root) as scratch:
         source, folder = Path(scratch) / "source", Path(scratch) / "release"
         revisions.export(mirror, revision, source)
         wheel = build_wheel(source, Path(scratch) / "wheels")
@@ -113,9 +121,28 @@ def build(revision: str, *, say: Say = lambda _: None) -> PipelineRelease:
             shutil.rmtree(release.folder, ignore_errors=True)
             folder.rename(release.folder)
     say(f"release {release.digest[:12]}: {release.folder}")
-    environment(release, say=say)
-    ledger.record_built(release.digest, revision, release.to_json())
     return release
+
+
+@contextmanager
+def held(*, alone: bool = False) -> Iterator[bool]:
+    """Keep releases and environments from being removed: whoever builds, tries or asks for one does; several may at once.
+
+    Args:
+        alone: Only when nobody does: of who removes them.
+
+    Yields:
+        Whether it is so; always, but for one that wants to be alone.
+    """
+    folder = get_settings().var / "pipeline"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "releases.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def build_wheel(source: Path, target: Path) -> Path:
@@ -170,8 +197,9 @@ def try_in_staging(release: PipelineRelease, *, say: Say = lambda _: None) -> St
     Raises:
         StagingFailedError: a step failed.
     """
-    environment(release, say=say)
-    staged = stage(release.python, release.folder, say=say)
+    with held():
+        environment(release, say=say)
+        staged = stage(release.python, release.folder, say=say)
     ledger.record_staged(release.digest, staged.to_json())
     return staged
 

@@ -2,7 +2,8 @@
 
 Versions of a table that a training set of a live or rollback-able model was read from stay, for as long as that model can
 serve; other old versions go ``AIRWORTHY_KEEP_DAYS`` after they were replaced. Of Data Docs the newest run of an interval
-stays. A spool file goes when all of it is in the prediction log and its writer is gone. Of releases see ``release_retention``.
+stays. A spool file goes when all of it is in the prediction log and its writer is gone. Of releases see ``release_retention``,
+and of those of the pipeline itself ``pipeline_retention``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from airworthy.lake import tables
 from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import exclusive, transaction
 from airworthy.ledger.models import Promotion, ReleaseRow, TrainingSet, VerdictRow
+from airworthy.platform import pipeline_retention
 from airworthy.platform.every_table import table_schemas
 from airworthy.platform.page_retention import remove_old_pages
 from airworthy.platform.record_retention import remove_studies, remove_usage
@@ -44,6 +46,7 @@ class RetentionOutcome(Record):
         data_docs, spool, remnants: Folders of Data Docs, spool files, and half-written files that were removed.
         studies, usage: Searches whose trials, and tries of tasks whose use, were forgotten.
         releases, models, training_sets: Digests of those that were removed: nobody could need them any more.
+        pipeline: Digests of releases of the pipeline itself that were removed, and ``environments``: names of environments.
         busy: Tables that somebody was writing: the next time will do.
     """
 
@@ -58,6 +61,8 @@ class RetentionOutcome(Record):
     releases: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     training_sets: tuple[str, ...] = ()
+    pipeline: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
     busy: tuple[str, ...] = ()
 
 
@@ -85,7 +90,9 @@ def tidy() -> RetentionOutcome:
             studies += remove_studies(use_case, keep)
             usage += remove_usage(use_case)
             docs += remove_old_pages(use_case, keep)  # after the training sets, whose pages go with them
+        pipeline = pipeline_retention.remove()
         return RetentionOutcome(
+            pipeline=pipeline.releases, environments=pipeline.environments,
             releases=tuple(d for p in plans for d in p.releases), models=tuple(d for p in plans for d in p.models),
             training_sets=tuple(d for p in plans for d in p.training_sets),
             joined=joined, removed=removed, pinned=pinned, data_docs=docs, spool=spool, remnants=_remnants(),

@@ -16,7 +16,7 @@ from airworthy.config import Settings, get_settings
 from airworthy.config.settings import PROJECT_ROOT
 from airworthy.errors import AirworthyError
 from airworthy.platform import pg_tools, postgres, processes
-from airworthy.platform.environment import common_env, inherited
+from airworthy.platform.environment import common_env, inherited, paths
 from airworthy.platform.staging_run import Staged
 
 Say = Callable[[str], None]
@@ -24,15 +24,8 @@ DATABASES = ("ledger", "feast", "online")
 PREFIX = "staging_"
 TIMEOUT_S = 3600.0
 LAST_WORDS = 1500
-# As the DAG processor does it, without a database.
-PARSE = """
-import sys
-from pathlib import Path
-sys.path.insert(0, f"{sys.argv[1]}/plugins")
-from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(f"{sys.argv[1]}/dags")
-sys.exit("\\n".join(f"{file}: {words}" for file, words in bag.import_errors.items()) or (None if bag.dags else "no DAG"))
-"""
+# Of the code that tries, not of the revision that is tried. It imports Airflow, which nothing in this package does.
+PARSE = PROJECT_ROOT / "airflow" / "parse_dags.py"
 
 
 class StagingFailedError(AirworthyError):
@@ -52,9 +45,10 @@ def stage(python: Path, root: Path, *, say: Say = lambda _: None) -> Staged:
         ServiceUnavailableError: PostgreSQL does not answer.
     """
     with _place() as (folder, environment):
-        environment["AIRWORTHY_PROJECT_ROOT"] = str(root)
+        found = os.pathsep.join(filter(None, [str(root / "airflow"), paths(os.environ, root)]))
+        environment |= {"AIRWORTHY_PROJECT_ROOT": str(root), "PYTHONPATH": found}
         say(f"staging in {folder}")
-        _run([str(python), "-c", PARSE, str(root)], environment | _airflow(folder, root), folder)
+        _run([str(python), str(PARSE), str(root)], environment | _airflow(folder, root), folder)
         say("every DAG file can be imported")
         result = folder / "staged.json"
         _run([str(python), "-m", "airworthy.platform.staging_run", str(result)], environment, folder)

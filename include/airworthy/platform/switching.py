@@ -112,18 +112,18 @@ def ask(target: PipelineRelease | None, *, who: str, why: str, expected: str | N
         ReleaseError: it was never tried in staging, or was altered since it was built.
         StaleVerdictError: another release runs than the expected one, or another switch is going on.
     """
-    if target is not None:
-        row = ledger.find_built(target.digest)
-        if row is None or row.staged is None:
-            raise ReleaseError(
-                f"release {target.digest[:12]} of the pipeline never passed a staging run",
-                next_step=f"`airworthy release build {target.revision} --staging`",
-            )
-        releasing.read(target.digest)
-        releasing.environment(target)
-    return ledger.ask(
-        target.digest if target else None, expected=ledger.current() if expected == "" else expected, who=who, why=why
-    )
+    with releasing.held():
+        if target is not None:
+            row = ledger.find_built(target.digest)
+            if row is None or row.staged is None:
+                raise ReleaseError(
+                    f"release {target.digest[:12]} of the pipeline never passed a staging run",
+                    next_step=f"`airworthy release build {target.revision} --staging`",
+                )
+            releasing.read(target.digest)
+            releasing.environment(target)
+        present = ledger.current() if expected == "" else expected
+        return ledger.ask(target.digest if target else None, expected=present, who=who, why=why)
 
 
 def start_detached() -> None:
@@ -132,7 +132,7 @@ def start_detached() -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "airworthy.cli", "release", "resume"], env=variables(), cwd=folder(),
+            [sys.executable, "-P", "-m", "airworthy.cli", "release", "resume", "--by-itself"], env=variables(), cwd=folder(),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
 
@@ -150,6 +150,7 @@ def carry_out(*, say: Say = lambda _: None, generation: int | None = None) -> bo
     Raises:
         ConfigurationError: another process is at it.
         ServiceUnavailableError: not even the old release starts; it is tried again by ``airworthy release resume``.
+        ReleaseError: the release was altered since it was asked for; the switch is refused, and nothing was changed.
     """
     with _alone(PATIENCE_S) as lock:  # somebody who only looks holds it for a moment
         if lock is None:
@@ -178,7 +179,11 @@ def _begin() -> Journal | None:
     now = pointer()
     new = now.checkout
     if row.to_digest:
-        release = releasing.read(row.to_digest)
+        try:
+            release = releasing.read(row.to_digest)
+        except ReleaseError as error:
+            ledger.end_switch(row.generation, ledger.REFUSED, error.what)
+            raise
         new = Place(digest=release.digest, python=str(release.python), root=str(release.folder))
     found = Journal(generation=row.generation, old=now.present, new=new)
     write("switch.json", found)
