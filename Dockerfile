@@ -29,6 +29,13 @@ COPY great_expectations ./great_expectations
 # The code belongs to root and cannot be changed at run time: it is compiled here, or every start would do it again.
 RUN uv sync --locked --no-dev --compile-bytecode && python -m compileall -q include airflow dags plugins
 
+# What `airworthy reproduce` checks out: the image has no history, so whoever builds it says which revision this is.
+ARG REVISION=""
+RUN if [ -n "$REVISION" ]; then \
+      echo "$REVISION" | grep -Eqx '[0-9a-f]{40}(-dirty)?' || { echo "REVISION is no whole commit id: $REVISION" >&2; exit 1; }; \
+      echo "{\"revision\": \"$REVISION\"}" > manifest.json; \
+    fi
+
 # airflow_local_settings.py, which imports heavy libraries before tasks fork, is found here.
 ENV PYTHONPATH=/opt/airworthy/airflow
 USER 50000:50000

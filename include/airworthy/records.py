@@ -271,10 +271,25 @@ class Worth(Record):
     note: str = ""
 
 
+class GroupShare(Record):
+    """How one group is treated: shares of its rows, its positives and its negatives that are acted on."""
+
+    column: str
+    value: str
+    rows: int
+    selection: float | None
+    hits: float | None
+    false_alarms: float | None
+
+
 class Verdict(Record):
     """The gate's record. ``decision`` is ``pass`` only when every check passed.
 
     Attributes:
+        intervals: Low and high end of the candidate's metrics, by name, over resamples of the holdout's rows.
+        confidence: Of these, such as 0.95; None on a verdict from before they were kept.
+        calibration: Mean probability, rate of positives and rows of bins of the holdout.
+        groups: How each group that the spec names is treated.
         notes: What the figures say besides, and refused nobody for.
         worth: What the features are worth; None on a verdict from before this was kept.
     """
@@ -294,6 +309,10 @@ class Verdict(Record):
     data_time: datetime
     notes: tuple[str, ...] = ()
     worth: Worth | None = None
+    intervals: dict[str, tuple[float, float]] = {}
+    confidence: float | None = None
+    calibration: tuple[tuple[float, float, int], ...] = ()
+    groups: tuple[GroupShare, ...] = ()
 
 
 class Release(Record):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from airworthy.evaluation.catalogue import Checker, number, show
 from airworthy.evaluation.checks_basis import waived
-from airworthy.evaluation.records import Evidence, GroupEvidence, SliceEvidence
-from airworthy.records import Check
+from airworthy.evaluation.records import Evidence, SliceEvidence
+from airworthy.records import Check, GroupShare
 
 
 def slices_and_groups(make: Checker, e: Evidence) -> Iterator[Check]:
@@ -68,7 +68,7 @@ def _groups(make: Checker, e: Evidence) -> Iterator[Check]:
             yield _gap(make, name, what, judged, values)
 
 
-def _gap(make: Checker, name: str, what: str, groups: list[GroupEvidence], values: list[float | None]) -> Check:
+def _gap(make: Checker, name: str, what: str, groups: list[GroupShare], values: list[float | None]) -> Check:
     column, bound, known = groups[0].column, make.bound(name), [number(v) for v in values]
     subject = f"by {column}"
     pairs = sorted((v, g.value) for v, g in zip(known, groups, strict=True) if v is not None)

@@ -105,6 +105,15 @@ def examine(
             use_case.problem, holdout.labels, ours.scores, their_scores,
             resamples=gate.bootstrap, confidence=gate.confidence, seed=seed,
         )  # fmt: skip
+    with _timed(seconds, "intervals"):
+        ends: dict[str, tuple[float, float]] = {}
+        if ours.scores is not None:
+            ends = metrics.intervals(
+                holdout.labels, ours.scores,
+                cost_false_alarm=use_case.problem.cost_false_alarm, cost_miss=use_case.problem.cost_miss,
+                resamples=gate.bootstrap, confidence=gate.confidence, seed=seed,
+            )  # fmt: skip
+    bins = [] if ours.scores is None else metrics.calibration_bins(holdout.labels, ours.scores)
     with _timed(seconds, "slices and groups"):
         parts = slices(gate.slices, holdout, ours.scores, their_scores)
         treated = groups(gate.groups, holdout, ours.scores, threshold=threshold_of(use_case.problem))
@@ -126,6 +135,7 @@ def examine(
         champion_asked=None, champion_release=opponent.release if opponent else None, champion_in_log=None,
         champion_rows=opponent.words if opponent else "", prior=prior, rule=rule, rule_columns=rule_columns,
         linear=linear, candidate_is_linear=all(hasattr(m.model, "coef_") for m in members(subject.estimator)), gain=gain,
+        intervals=ends, calibration=tuple(bins),
         cost=costs, slices=parts, groups=treated, not_finite=sound, stability=stable, convergence=converged,
         behaviours=behaves, serving=served, importance=important, holdout_rows=holdout.labels.size,
         worth=worth(explained, important, why_not),

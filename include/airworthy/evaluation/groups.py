@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from airworthy.evaluation import metrics
 from airworthy.evaluation.metrics import Labels, Scores
-from airworthy.evaluation.records import GroupEvidence, SliceEvidence
+from airworthy.evaluation.records import SliceEvidence
 from airworthy.evaluation.subject import Holdout
+from airworthy.records import GroupShare
 
 EMPTY = "(empty)"
 Figures = Mapping[str, Callable[[Any, Any], float]]
@@ -40,9 +41,7 @@ def slices(
     return tuple(found)
 
 
-def groups(
-    columns: list[str], holdout: Holdout, scores: Scores | None, *, threshold: float
-) -> tuple[GroupEvidence, ...]:
+def groups(columns: list[str], holdout: Holdout, scores: Scores | None, *, threshold: float) -> tuple[GroupShare, ...]:
     """How each group is treated when one acts from the threshold on, largest group first.
 
     The three shares are those of demographic parity (selection), equal opportunity (hits) and equalised odds (hits and
@@ -54,12 +53,12 @@ def groups(
         "hits": lambda y, act: _mean(act[y]),
         "false_alarms": lambda y, act: _mean(act[~y]),
     }
-    found: list[GroupEvidence] = []
+    found: list[GroupShare] = []
     for column in columns:
         if column not in holdout.rows.schema.names or scores is None or not metrics.finite(scores):
             continue
         here = [
-            GroupEvidence(
+            GroupShare(
                 column=column, value=value, rows=int(seen["rows"]), selection=_known(seen["selection"]),
                 hits=_known(seen["hits"]), false_alarms=_known(seen["false_alarms"]),
             )

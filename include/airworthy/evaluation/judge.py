@@ -142,6 +142,10 @@ def _to_verdict(use_case: UseCase, candidate: CandidateRef, evidence: Evidence, 
         data_time=data_now(use_case),
         notes=gate.notes(use_case.gate, evidence),
         worth=evidence.worth,
+        intervals=evidence.intervals,
+        confidence=use_case.gate.confidence,
+        calibration=evidence.calibration,
+        groups=evidence.groups,
     )
 
 

@@ -168,6 +168,44 @@ def gain_interval(
     return GainInterval(low=float(low), high=float(high), confidence=confidence, resamples=int(gain.size))
 
 
+def intervals(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    cost_false_alarm: float,
+    cost_miss: float,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap of each metric of one model over its rows; a metric that a resample does not have is left out.
+
+    The calibration error has none: a resample's lies above the one that it is drawn for.
+
+    Args:
+        labels, scores: Outcomes and probabilities, shape [n].
+        cost_false_alarm, cost_miss: See :func:`expected_cost`.
+        resamples, confidence, seed: Of the draws, and of the two-sided intervals.
+    """
+    truth, values = _arrays(labels, scores)
+    rng, found = np.random.default_rng(seed), dict[str, list[float | None]]()
+    if not _usable(truth, values):
+        return {}
+    for _ in range(resamples):
+        picks = rng.integers(0, truth.size, truth.size)
+        drawn = measure(truth[picks], values[picks], cost_false_alarm=cost_false_alarm, cost_miss=cost_miss)
+        for name, value in drawn.items():
+            found.setdefault(name, []).append(value)
+    del found["calibration_error"]
+    ends: dict[str, tuple[float, float]] = {}
+    for name, drawn_values in found.items():
+        known = [v for v in drawn_values if v is not None]
+        if len(known) == resamples:
+            low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+            ends[name] = (float(low), float(high))
+    return ends
+
+
 def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike, points: int = 200) -> list[tuple[float, float]]:
     """(false alarm rate, hit rate) from (0, 0) to (1, 1), thinned to so many points; empty when there is no curve."""
     truth, values = _arrays(labels, scores)

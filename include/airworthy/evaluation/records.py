@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from airworthy.evaluation.metrics import GainInterval, Metrics
-from airworthy.records import Record, Worth
+from airworthy.records import GroupShare, Record, Worth
 
 
 class ModelEvidence(Record):
@@ -48,17 +48,6 @@ class SliceEvidence(Record):
     def name(self) -> str:
         """Such as ``origin=LGA``."""
         return f"{self.column}={self.value}"
-
-
-class GroupEvidence(Record):
-    """How one group is treated: shares of its rows, its positives and its negatives that are acted on."""
-
-    column: str
-    value: str
-    rows: int
-    selection: float | None
-    hits: float | None
-    false_alarms: float | None
 
 
 class CostEvidence(Record):
@@ -191,6 +180,8 @@ class Evidence(Record):
         rule_columns: What the rule looks at.
         candidate_is_linear: Whether the candidate is a linear model itself.
         gain: Interval of ROC AUC of the candidate minus the champion's.
+        intervals: Of the candidate's metrics.
+        calibration: Mean probability, rate of positives and rows of bins.
         cost: Expected costs.
         slices, groups: Value by value.
         not_finite: Where parameters of the serving form are no finite numbers; None when nobody looked.
@@ -213,9 +204,11 @@ class Evidence(Record):
     linear: Metrics
     candidate_is_linear: bool = False
     gain: GainInterval | None = None
+    intervals: dict[str, tuple[float, float]] = Field(default={})
+    calibration: tuple[tuple[float, float, int], ...] = ()
     cost: CostEvidence | None = None
     slices: tuple[SliceEvidence, ...] = ()
-    groups: tuple[GroupEvidence, ...] = ()
+    groups: tuple[GroupShare, ...] = ()
     not_finite: tuple[str, ...] | None = None
     stability: StabilityEvidence | None = None
     convergence: ConvergenceEvidence | None = None

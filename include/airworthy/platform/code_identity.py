@@ -35,11 +35,15 @@ def imported() -> str:
 
 
 def released_with(root: Path) -> str:
-    """What the DAGs under a root folder belong to, in the words of ``imported``."""
+    """What the DAGs under a root folder belong to, in the words of ``imported``.
+
+    An image's manifest names its revision alone: its package is the folder itself.
+    """
     try:
-        return f"wheel {json.loads((root / MANIFEST).read_text())['code']}"
+        code = json.loads((root / MANIFEST).read_text()).get("code")
     except FileNotFoundError:
-        return f"checkout {root.resolve()}"
+        code = None
+    return f"wheel {code}" if code else f"checkout {root.resolve()}"
 
 
 def refuse_another_wheel(dag_file: Path) -> None:

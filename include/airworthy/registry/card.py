@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from airworthy.config import UseCase, get_settings
-from airworthy.config.training_spec import VOTING
+from airworthy.config.training_spec import CALIBRATED, VOTING, inner_models
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import VerdictRow
 from airworthy.records import CandidateRef, Check, Verdict
@@ -38,7 +38,7 @@ def build_card(
     problem, ref = use_case.problem, candidate.training_set
     kept = find_candidate(candidate.model_digest, candidate.run_id)
     recipe = kept.recipe if kept else model.card.get("recipe", {})
-    groups = _groups(verdict.checks)
+    parts = _parts(verdict.checks)
     return {
         "model": get_settings().model_name(use_case.name),
         "version": version,
@@ -64,9 +64,14 @@ def build_card(
         "metrics": {
             "train": kept.metrics if kept else {}, "holdout": verdict.metrics, "champion_on_holdout": verdict.champion_metrics,
         },
-        "checks": groups["checks"],
+        "intervals": {"confidence": verdict.confidence, "holdout": verdict.intervals},
+        "calibration": [
+            {"probability": probability, "rate": rate, "rows": rows} for probability, rate, rows in verdict.calibration
+        ],
+        "checks": parts["checks"],
         "worth": verdict.worth.to_json() if verdict.worth else None,
-        "slices": groups["slices"],
+        "slices": parts["slices"],
+        "fairness": {"groups": [group.to_json() for group in verdict.groups], "checks": parts["fairness"]},
         "limits": _limits(use_case, candidate, verdict),
         "cause": _causes(verdict.id),
         "lineage": {
@@ -105,32 +110,38 @@ def _steps(model: LoadedModel, recipe: dict[str, Any]) -> list[str]:
     style = {"codes": codes, "dense": dense, "both": f"trees read codes: {codes}; linear models read the rest: {dense}"}
     columns = ", ".join(f"{name} ({kind})" for name, kind in model.columns.items())
     parameters = recipe.get("parameters", {})
-    members = parameters.get("members", {}) if recipe.get("algorithm") == VOTING else {}
-    made = (
-        f"{recipe.get('algorithm', 'unknown')} with "
-        + (f"the {len(members)} members below" if members else _arguments(parameters))
-        + f", seed {recipe.get('seed', 'unknown')}"
-    )
+    algorithm = str(recipe.get("algorithm", "unknown"))
+    inner = inner_models(algorithm, parameters)
+    own = _arguments({name: value for name, value in parameters.items() if name not in (*inner, "members")})
+    seed = f", seed {recipe.get('seed', 'unknown')}"
+    made = f"{algorithm} with " + (f"the {len(inner)} members below" if algorithm == VOTING else own) + seed
+    if algorithm == VOTING:
+        last = ["the members' probabilities are averaged by their weights"]
+    elif algorithm == CALIBRATED:
+        last = [f"what it says is calibrated: {own}; each fold's curve is fitted on rows that its model did not see"]
+    else:
+        last = ["no calibration is applied: the probabilities are the algorithm's own"]
     return [
         f"{len(model.columns)} features in this order: {columns}",
         f"encoder `{model.encoder.style}`: {style[model.encoder.style]}; {model.encoder.width} columns",
         made,
-        *(
-            f"member {name}, weight {member.get('weight', 1.0):g}: {member['algorithm']} with "
-            f"{_arguments(member.get('parameters', {}))}"
-            for name, member in sorted(members.items())
-        ),
-        *(["the members' probabilities are averaged by their weights"] if members else []),
+        *(_inner_words(algorithm, name, part) for name, part in sorted(inner.items())),
+        *last,
         "probability of a positive label; the decision is made at the threshold of the costs",
     ]
+
+
+def _inner_words(algorithm: str, name: str, part: dict[str, Any]) -> str:
+    what = "the model inside" if algorithm == CALIBRATED else f"member {name}, weight {part.get('weight', 1.0):g}"
+    return f"{what}: {part['algorithm']} with {_arguments(part.get('parameters', {}))}"
 
 
 def _arguments(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in parameters.items()) or "its defaults"
 
 
-def _groups(checks: tuple[Check, ...]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {"checks": [], "slices": []}
+def _parts(checks: tuple[Check, ...]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {"checks": [], "slices": [], "fairness": []}
     for check in checks:
         content = {
             "name": check.name,
@@ -139,7 +150,8 @@ def _groups(checks: tuple[Check, ...]) -> dict[str, list[dict[str, Any]]]:
             "words": check.words,
             "why": check.reason,
         }
-        found["slices" if check.name.startswith("slice ") else "checks"].append(content)
+        kind = check.name.split(" ", 1)[0]
+        found[{"slice": "slices", "fairness": "fairness", "groups": "fairness"}.get(kind, "checks")].append(content)
     return found
 
 

@@ -18,7 +18,7 @@ small{color:#555}code{font-size:.9em}
 
 def page(card: Mapping[str, Any]) -> str:
     """The page of a card."""
-    metrics = card["metrics"]
+    metrics, ends = card["metrics"], card.get("intervals") or {}
     names = sorted({name for values in metrics.values() for name in values})
     body = [
         f"<h1>{escape(card['title'])}</h1>",
@@ -26,10 +26,16 @@ def page(card: Mapping[str, Any]) -> str:
         "<h2>Intended use</h2>", _facts(card["intended_use"]),
         "<h2>Costs and threshold</h2>", _facts(card["costs"]),
         "<h2>How good it is</h2>",
-        _rows(("metric", "training", "holdout", "champion on the same holdout"), [
-            (name, *(_number(metrics[part].get(name)) for part in ("train", "holdout", "champion_on_holdout")))
+        _rows(("metric", "training", "holdout", _interval_words(ends), "champion on the same holdout"), [
+            (
+                name, _number(metrics["train"].get(name)), _number(metrics["holdout"].get(name)),
+                " to ".join(_number(end) for end in ends.get("holdout", {}).get(name, ())),
+                _number(metrics["champion_on_holdout"].get(name)),
+            )
             for name in names
         ]),
+        "<h2>Calibration on the holdout</h2>", _calibration(card.get("calibration") or []),
+        "<h2>Groups and fairness</h2>", _fairness(card.get("fairness") or {}),
         "<h2>Slices of the holdout</h2>", _checks(card["slices"]) if card["slices"] else "<p>none declared</p>",
         "<h2>What the gate checked</h2>", _checks(card["checks"]),
         "<h2>What the features are worth</h2>", _worth(card.get("worth")),
@@ -43,6 +49,45 @@ def page(card: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     title = escape(f"Model card: {card['model']} {card['version']}")
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>{"".join(body)}</html>'
+
+
+def _interval_words(ends: Mapping[str, Any]) -> str:
+    confidence = ends.get("confidence")
+    return "interval" if confidence is None else f"{confidence:.0%} interval"
+
+
+def _calibration(bins: list[Mapping[str, Any]]) -> str:
+    """Predicted against observed, as a figure and as numbers; perfect calibration is the diagonal."""
+    if not bins:
+        return "<p>It was not measured.</p>"
+    dots = "".join(
+        f'<circle cx="{b["probability"] * BAR:.1f}" cy="{(1 - b["rate"]) * BAR:.1f}" r="4" fill="#0b6bcb"/>'
+        for b in bins
+    )
+    figure = (
+        f'<svg width="{BAR + 10}" height="{BAR + 10}" viewBox="-5 -5 {BAR + 10} {BAR + 10}" role="img" '
+        f'aria-label="calibration"><rect width="{BAR}" height="{BAR}" fill="none" stroke="#bbb"/>'
+        f'<line x1="0" y1="{BAR}" x2="{BAR}" y2="0" stroke="#bbb"/>{dots}</svg>'
+    )
+    numbers = [(_number(b["probability"]), _number(b["rate"]), f"{b['rows']:,}") for b in bins]
+    return figure + _rows(("mean probability", "rate of positives", "rows"), numbers)
+
+
+def _fairness(fairness: Mapping[str, Any]) -> str:
+    """How each group is treated, and what the gate said of it."""
+    groups = fairness.get("groups") or []
+    if not groups and not fairness.get("checks"):
+        return "<p>The specification names no groups.</p>"
+    head = ("group", "rows", "of its rows acted on", "of its positives found", "of its negatives false alarms")
+    lines = [
+        (
+            f"{g['column']}={g['value']}",
+            f"{g['rows']:,}",
+            *(_number(g[n]) for n in ("selection", "hits", "false_alarms")),
+        )
+        for g in groups
+    ]
+    return _rows(head, lines) + _checks(fairness.get("checks") or [])
 
 
 def _worth(worth: Mapping[str, Any] | None) -> str:

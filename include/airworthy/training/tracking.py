@@ -89,7 +89,7 @@ def clip(value: object) -> str:
 def revision() -> str:
     """The code's git revision, with ``-dirty`` behind it when files that matter differ.
 
-    A release of the pipeline names it in its manifest; ``unknown`` without one and without a checkout.
+    A release of the pipeline names it in its manifest, and so does an image; ``unknown`` without one and without a checkout.
     """
     with suppress(OSError, ValueError, KeyError):
         return str(json.loads((REPOSITORY / "manifest.json").read_text())["revision"])

@@ -60,7 +60,15 @@ def later(ref: TrainingSetRef) -> dict[str, object]:
 
 
 def test_the_first_model_passes_and_the_evidence_is_on_file(tiny: UseCase, training_set: Make) -> None:
-    # Given a candidate and no champion.
+    # Given a candidate and no champion, and groups whose treatment is told and bounds nothing.
+    told = {
+        "groups": ["channel"],
+        "min_group_rows": 50,
+        "max_selection_gap": 1.0,
+        "max_hit_gap": 1.0,
+        "max_false_alarm_gap": 1.0,
+    }
+    tiny = tiny.model_copy(update={"gate": tiny.gate.model_copy(update=told)})
     ref = training_set()
     clock.advance(tiny, ref.data_time)
     candidate = fit(tiny, ref, run="train__1")
@@ -85,6 +93,19 @@ def test_the_first_model_passes_and_the_evidence_is_on_file(tiny: UseCase, train
             rows = np.asarray(holdout["channel"].to_pylist()) == check.name.partition("=")[2]
             assert check.value == pytest.approx(roc_auc_score(labels[rows], scores[rows]), abs=1e-9)
     assert sum(c.name.startswith("slice channel=") for c in verdict.checks) == 3
+
+    # With intervals around the figures, the calibration's bins over every row, and what becomes of each group.
+    assert verdict.confidence == 0.95
+    for name, (low, high) in verdict.intervals.items():
+        assert low < verdict.metrics[name] < high
+    assert set(verdict.intervals) == set(verdict.metrics) - {"calibration_error"}
+    assert sum(rows for _, _, rows in verdict.calibration) == len(labels)
+    acted = scores >= tiny.problem.threshold
+    for group in verdict.groups:
+        rows = np.asarray(holdout["channel"].to_pylist()) == group.value
+        assert (group.column, group.rows) == ("channel", rows.sum())
+        assert group.hits == pytest.approx(acted[rows & labels].mean())
+    assert len(verdict.groups) == 3
 
     # And it is in the ledger, in MLflow and in a report.
     row = promotions.verdicts(tiny.name)[0]

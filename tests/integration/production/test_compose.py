@@ -19,8 +19,9 @@ import yaml
 
 from airworthy.config import Settings
 from airworthy.config.settings import PROJECT_ROOT
-from airworthy.platform import environment, reports
+from airworthy.platform import code_identity, environment, reports
 from airworthy.platform.programs import PROGRAMS
+from airworthy.training import tracking
 
 from . import compose
 
@@ -422,6 +423,44 @@ def test_the_image_is_built_from_the_lock() -> None:
     makefile = (compose.ROOT / "Makefile").read_text()
     (version,) = re.findall(r"^UV_VERSION := (\S+)$", makefile, re.MULTILINE)
     assert any(f"uv=={version} " in rest for rest in runs)
+
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("given", [REVISION, f"{REVISION}-dirty"])
+def test_a_training_in_the_image_records_the_revision_that_it_was_built_from(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it `airworthy reproduce` could check nothing out: there is no history in the image."""
+    (write,) = [rest for word, rest in compose.instructions() if word == "RUN" and "REVISION" in rest]
+    assert "REVISION" in {rest.split("=")[0] for word, rest in compose.instructions() if word == "ARG"}
+    assert compose.load({**compose.dotenv(), "REVISION": given})["services"]["service"]["build"]["args"] == {
+        "REVISION": given
+    }
+
+    subprocess.run(["sh", "-ec", write], cwd=tmp_path, env={**os.environ, "REVISION": given}, check=True)
+    monkeypatch.setattr(tracking, "REPOSITORY", tmp_path)
+
+    assert tracking.revision() == given
+    # And tasks run: the folder's package is the folder itself, as in a checkout.
+    assert code_identity.released_with(tmp_path) == f"checkout {tmp_path}"
+
+
+def test_an_image_that_was_built_without_a_revision_says_unknown_and_a_wrong_one_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (write,) = [rest for word, rest in compose.instructions() if word == "RUN" and "REVISION" in rest]
+    monkeypatch.setattr(tracking, "REPOSITORY", tmp_path)
+
+    def build(given: str) -> int:
+        done = subprocess.run(["sh", "-ec", write], cwd=tmp_path, env={**os.environ, "REVISION": given}, check=False)
+        return done.returncode
+
+    assert (build(""), list(tmp_path.iterdir()), tracking.revision()) == (0, [], "unknown")
+    for wrong in ("main", REVISION[:12], f'{REVISION}"'):
+        assert build(wrong) != 0, wrong
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_the_python_of_the_image_is_one_that_we_support() -> None:

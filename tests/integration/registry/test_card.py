@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airworthy.config import UseCase, get_settings
 from airworthy.ledger import promotions
-from airworthy.records import Check, Worth
+from airworthy.records import Check, GroupShare, Worth
 from airworthy.registry import card_link, card_page, load_card, register, release_folder, verify
 from airworthy.training import fit, tracking
 
@@ -19,11 +19,18 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     ref = training_set()
     candidate = fit(tiny, ref, run="train__1", parameters={"C": 0.5})
     part = Check(name="slice order_channel=web", value=0.7, bound=0.55, reason="r", passed=True, words="<web> 0.700")
+    gap = Check(
+        name="fairness hits by region", value=0.1, bound=0.25, reason="r", passed=True, words="north 50%, south 40%"
+    )
     verdict = passing(tiny, candidate)
     shuffled = Worth(measure="permutation", features=(("order_amount", 0.0712), ("<web>", 0.0)), note="<x> is missing")
     verdict = verdict.model_copy(
-        update={"checks": (*verdict.checks, part), "champion_metrics": {"roc_auc": 0.7}, "worth": shuffled}
-    )
+        update={
+            "checks": (*verdict.checks, part, gap), "champion_metrics": {"roc_auc": 0.7}, "worth": shuffled,
+            "intervals": {"roc_auc": (0.7712, 0.8288)}, "confidence": 0.9, "calibration": ((0.125, 0.1875, 160),),
+            "groups": (GroupShare(column="region", value="<north>", rows=410, selection=0.25, hits=0.5, false_alarms=None),),
+        }
+    )  # fmt: skip
     promotions.record_verdict(verdict, {"7": {"cause": "drift", "evidence": {"share": 0.6}}})
 
     # When it is registered.
@@ -41,6 +48,12 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     assert (card["metrics"]["holdout"], card["metrics"]["champion_on_holdout"]) == ({"roc_auc": 0.8}, {"roc_auc": 0.7})
     assert [s["name"] for s in card["slices"]] == ["slice order_channel=web"]
     assert [c["name"] for c in card["checks"]] == ["roc_auc"]
+    # With intervals, calibration, and how groups are treated.
+    assert card["intervals"] == {"confidence": 0.9, "holdout": {"roc_auc": [0.7712, 0.8288]}}
+    assert card["calibration"] == [{"probability": 0.125, "rate": 0.1875, "rows": 160}]
+    assert [(g["value"], g["hits"], g["false_alarms"]) for g in card["fairness"]["groups"]] == [("<north>", 0.5, None)]
+    assert [c["name"] for c in card["fairness"]["checks"]] == ["fairness hits by region"]
+    assert "no calibration is applied" in card["model_steps"][3]
     assert card["cause"] == {"7": {"cause": "drift", "evidence": {"share": 0.6}}}
     assert "C=0.5" in card["model_steps"][2]
     assert (card["lineage"]["mlflow_run"], card["lineage"]["code_revision"]) == (candidate.run_id, tracking.revision())
@@ -50,6 +63,11 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     # And it is a page that people reach from MLflow, with nothing of the data as markup.
     page = (Path(get_settings().docs_url) / "cards" / tiny.name / "1.html").read_text()
     assert "&lt;web&gt; 0.700" in page
+    assert "<th>90% interval</th>" in page
+    assert "<td>0.7712 to 0.8288</td>" in page
+    assert "<td>region=&lt;north&gt;</td><td>410</td><td>0.25</td><td>0.5</td><td></td>" in page
+    assert "north 50%, south 40%" in page
+    assert '<circle cx="40.0" cy="260.0"' in page  # 0.125 and 0.1875 of 320 points, from the bottom
     for words in ("Intended use", "Limits", "drift", candidate.model_digest, tiny.title):
         assert words in page
     # What the features are worth is on it: SHAP values, and where there are none, why, and what there is instead.

@@ -18,13 +18,13 @@ from airworthy.evaluation.records import (
     ConvergenceEvidence,
     CostEvidence,
     Evidence,
-    GroupEvidence,
     ImportanceEvidence,
     ModelEvidence,
     ServingEvidence,
     SliceEvidence,
     StabilityEvidence,
 )
+from airworthy.records import GroupShare
 
 NAN, INF = math.nan, math.inf
 MARCH, APRIL, MAY = (datetime(2013, m, 1, tzinfo=UTC) for m in (3, 4, 5))
@@ -84,9 +84,9 @@ def evidence(**changes: Any) -> Evidence:
         "linear": {"roc_auc": 0.7},
         "cost": COST,
         "groups": (
-            GroupEvidence(column="origin", value="EWR", rows=4000, selection=0.3, hits=0.6, false_alarms=0.2),
-            GroupEvidence(column="origin", value="LGA", rows=812, selection=0.25, hits=0.55, false_alarms=0.18),
-            GroupEvidence(column="origin", value="JFK", rows=100, selection=1.0, hits=0.0, false_alarms=None),
+            GroupShare(column="origin", value="EWR", rows=4000, selection=0.3, hits=0.6, false_alarms=0.2),
+            GroupShare(column="origin", value="LGA", rows=812, selection=0.25, hits=0.55, false_alarms=0.18),
+            GroupShare(column="origin", value="JFK", rows=100, selection=1.0, hits=0.0, false_alarms=None),
         ),
         "not_finite": (),
         "stability": STABLE,
@@ -128,7 +128,7 @@ def changed(record: Any, **values: Any) -> Any:
     return record.model_copy(update=values)
 
 
-def group(**values: Any) -> tuple[GroupEvidence, ...]:
+def group(**values: Any) -> tuple[GroupShare, ...]:
     first_group, *others = evidence().groups
     return (changed(first_group, **values), *others)
 

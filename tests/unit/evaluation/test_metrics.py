@@ -146,3 +146,36 @@ def test_bootstrap_of_unusable_scores_is_none(bad):
     second[3] = bad
     assert metrics.gain_interval(labels, first, second, resamples=50, confidence=0.95, seed=1) is None
     assert metrics.gain_interval(np.zeros(100, bool), first, first, resamples=50, confidence=0.95, seed=1) is None
+
+
+def test_the_intervals_are_as_wide_as_theory_says_and_hold_the_figure():
+    rng = np.random.default_rng(3)
+    labels = rng.random(2000) < 0.3
+    scores = np.clip(0.3 + 0.2 * labels + rng.normal(0, 0.15, 2000), 0.01, 0.99)
+    found = metrics.intervals(labels, scores, resamples=400, confidence=0.95, seed=7, **COSTS)
+
+    measured = metrics.measure(labels, scores, **COSTS)
+    assert set(found) == set(metrics.REQUIRED) - {"calibration_error"}
+    for name, (low, high) in found.items():
+        assert low < measured[name] < high
+    # The Brier score and the cost are means: their standard error is known.
+    squared = (scores - labels) ** 2
+    low, high = found["brier"]
+    assert high - low == pytest.approx(2 * 1.96 * squared.std() / 2000**0.5, rel=0.15)
+    # Hanley and McNeil (1982) for the ROC AUC.
+    auc, n1, n0 = measured["roc_auc"], labels.sum(), (~labels).sum()
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    error = ((auc * (1 - auc) + (n1 - 1) * (q1 - auc**2) + (n0 - 1) * (q2 - auc**2)) / (n1 * n0)) ** 0.5
+    low, high = found["roc_auc"]
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.2)
+
+
+@pytest.mark.parametrize("scores", [[0.1, float("nan")], [0.1], []])
+def test_what_cannot_be_measured_has_no_interval(scores):
+    assert metrics.intervals([True, False], scores, resamples=50, confidence=0.95, seed=7, **COSTS) == {}
+
+
+def test_a_metric_that_a_resample_lacks_has_no_interval():
+    found = metrics.intervals([True, False, False], [0.9, 0.1, 0.2], resamples=50, confidence=0.95, seed=7, **COSTS)
+    assert "roc_auc" not in found  # of three rows some draw has one class
+    assert "brier" in found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from airworthy.evaluation import compatibility, examine
+from airworthy.evaluation.examine import Opponent
 from airworthy.evaluation.gate import notes
 from airworthy.evaluation.subject import picked
 from airworthy.training.building import flipped
 from gate_mutations import MUTATIONS
-from gate_world import Maker, World
+from gate_world import START, Maker, World
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,27 @@ def test_a_mutation_is_refused_for_its_own_reason(name: str, good: World, make: 
 
 def test_there_are_enough_of_them() -> None:
     assert len(MUTATIONS) >= 25
+
+
+@pytest.mark.parametrize(
+    ("share", "decision"), [(0.0, "pass"), (0.05, "pass"), (0.1, "refuse"), (0.2, "refuse"), (0.3, "refuse")]
+)
+def test_flipped_labels_against_an_honest_champion_are_refused_from_a_tenth_on(
+    share: float, decision: str, good: World, make: Maker
+) -> None:
+    """The champion has right labels and a third of the rows; one label in twenty costs the candidate less than that."""
+    older = make.candidate(train=make.train.slice(0, 1000))
+    world = replace(good, opponent=Opponent(older.model, "c" * 64, START))
+    found, checks, evidence = world.with_candidate(make.candidate(flip=share)).judged()
+
+    assert found == decision, [c.words for c in checks.values() if not c.passed]
+    ours, theirs = evidence.candidate.metrics["roc_auc"], evidence.champion.metrics["roc_auc"]
+    if decision == "pass":
+        assert ours > theirs + 0.005  # what passes is better than what serves, flips and all
+    else:
+        assert not checks["gain over champion"].passed
+    if share >= 0.2:
+        assert not checks["calibration"].passed
 
 
 def test_a_sample_of_rows_is_not_the_rows_whose_labels_were_flipped() -> None:
