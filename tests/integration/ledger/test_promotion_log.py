@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from airworthy.config import Settings
+from airworthy.config import Settings, UseCase, load_use_case
 from airworthy.errors import StaleVerdictError
 from airworthy.ledger import promotions
 from airworthy.ledger.database import migrate, transaction
 from airworthy.records import Release
+from airworthy.registry.aliases import reconcile
 
 TIME = datetime(2024, 2, 1, tzinfo=UTC)
 CASE = "race"
-PROMOTERS, ROUNDS = 6, 8
+PROMOTERS, ROUNDS = 6, 56  # with three use cases: 1008 decisions
 
 
 def release(number: int, case: str = CASE, digest: str = "") -> Release:
@@ -60,11 +64,22 @@ def promoters(platform_env: Settings) -> Iterator[list[subprocess.Popen[str]]]:
         process.communicate(timeout=30)
 
 
-def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(promoters: list[subprocess.Popen[str]]) -> None:
+def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(
+    promoters: list[subprocess.Popen[str]], mlflow_server: str
+) -> None:
+    mlflow = MlflowClient(mlflow_server)
     for case in ("first", "second", "third"):
         # Given eight releases and processes, each of which decides on the champion that it saw and then dawdles.
-        for number, name in enumerate("abcdefgh"):
+        model = f"{case}-{secrets.token_hex(4)}"
+        mlflow.create_registered_model(model)
+        for number, name in enumerate("abcdefgh", start=1):
+            mlflow.create_model_version(model, source=f"s3://nowhere/{name}")
             release(number, case, f"{case}-{name}")
+        use_case = load_use_case("tiny_orders").model_copy(update={"name": case})
+        # And a reconciler that sets MLflow's aliases all the while.
+        stop = threading.Event()
+        reconciler = threading.Thread(target=reconciling, args=(stop, mlflow, model, use_case))
+        reconciler.start()
 
         # When all of them decide at once, again and again.
         told = []
@@ -74,6 +89,8 @@ def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(promoters: l
                 process.stdin.write(f"{case}\n")
                 process.stdin.flush()
             told += [json.loads(process.stdout.readline()) for process in promoters if process.stdout is not None]
+        stop.set()
+        reconciler.join()
 
         # Then the log is exactly what the winners were told, without a gap or a fork, and the rest were told to judge again.
         log, wins = promotions.promotion_log(case), [tuple(one["won"]) for one in told if "won" in one]
@@ -83,6 +100,19 @@ def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(promoters: l
         assert sorted(wins) == [(row.generation, row.from_digest, row.to_digest) for row in log]
         assert ROUNDS <= len(log) < ROUNDS * PROMOTERS, "nobody ever lost: they did not race"
         assert [r.digest for r in promotions.releases(case, "champion")] == [log[-1].to_digest]
+        assert len(told) == ROUNDS * PROMOTERS
+
+        # And once it has looked again, the aliases say what the log says.
+        reconcile(mlflow, model, use_case)
+        aliases = {
+            name: f"{case}-{'abcdefgh'[int(v) - 1]}" for name, v in mlflow.get_registered_model(model).aliases.items()
+        }
+        assert (aliases["champion"], aliases["previous"]) == (log[-1].to_digest, log[-1].from_digest)
+
+
+def reconciling(stop: threading.Event, mlflow: MlflowClient, model: str, use_case: UseCase) -> None:
+    while not stop.wait(0.05):
+        reconcile(mlflow, model, use_case)
 
 
 def test_a_verdict_about_an_earlier_champion_is_stale(platform_env: Settings) -> None:
