@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
+from airworthy.errors import StaleVerdictError
 from airworthy.features.catalog import catalog
 from airworthy.ledger import promotions
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import OnlineWatermark
+from airworthy.records import Release
 from airworthy.serving import spool
 from ports import free_port
 
@@ -44,6 +48,14 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
             back = len(traffic.answers)
             traffic.wait(REQUESTS // 3)
         assert {w.digest for w in promotions.live_workers(orders.name)} == {first.digest}
+        # And when many hands promote and roll back at once, the workers come to rest on the last row of the log.
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: attempt(orders, first, second), range(64)))
+        log = promotions.promotion_log(orders.name)
+        assert 3 < len(log) < 3 + 64, "nobody ever lost: they did not race"
+        api.wait_generation(orders, log[-1].generation)
+        resting = {(w.generation, w.digest) for w in promotions.live_workers(orders.name)}
+        assert resting == {(log[-1].generation, log[-1].to_digest)}
         assert len({w.pid for w in promotions.live_workers(orders.name)}) == 2
 
     # Then no request failed, and every answer is its own version's answer, logged as such.
@@ -59,6 +71,13 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
         same([a["probability"] for a in answers], expected)
     # And a service that ends in good order leaves no worker behind for anyone to wait for.
     assert promotions.live_workers(orders.name) == []
+
+
+def attempt(use_case: UseCase, first: Release, second: Release) -> None:
+    seen = promotions.champion(use_case.name)
+    assert seen is not None
+    with suppress(StaleVerdictError):
+        promote(use_case, second if seen.digest == first.digest else first, expected=seen.digest)
 
 
 def test_every_acknowledged_prediction_survives_kill_9(orders: UseCase, tmp_path: Path) -> None:
