@@ -182,6 +182,7 @@ def start_by_clicks(dag: str, first: date, last: date, at_once: int) -> None:
             page.get_by_placeholder("HH:mm").fill("00:00")
             page.get_by_placeholder("HH:mm").press("Enter")
             page.keyboard.press("Escape")
+            page.get_by_placeholder("YYYY/MM/DD").wait_for(state="hidden")
         page.get_by_text(f"{(last - first).days + 1} runs will be triggered").wait_for()
         page.fill("input[name=max_active_runs]", str(at_once))
         page.get_by_role("button", name="Run Backfill").click()

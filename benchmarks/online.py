@@ -41,7 +41,7 @@ def measure(reads: int) -> dict[str, Any]:
     from airworthy.features import OnlineFeatures, catch_up
     from airworthy.features.catalog import catalog
     from airworthy.features.feast_repo import registered_view
-    from airworthy.features.publish import entity_key
+    from airworthy.features.online_store import entity_bytes
     from airworthy.ingest import ingest_interval
     from airworthy.intervals import Interval, days
     from airworthy.ledger.clock import advance
@@ -67,7 +67,13 @@ def measure(reads: int) -> dict[str, Any]:
     if direct.read() != {name: values[name] for name in direct.names}:
         raise SystemExit("the online read and the direct read give other values")
     store, views = features.store(case), catalog(case).views
-    asked = [(registered_view(case, view.name), [entity_key(view, request)]) for view in views]
+    asked = [
+        (
+            registered_view(case, v.name),
+            [entity_bytes(tuple(v.keys), tuple(v.keys.values()), tuple(request[key] for key in v.keys), 3)],
+        )
+        for v in views
+    ]
 
     def read() -> Any:
         return store.provider.online_store.read_views(store.config, asked)

@@ -44,10 +44,11 @@ with DAG(
 
     @task
     def reconcile(name: str) -> object:
-        """Aliases and the form of rollbacks follow the promotion log; features catch up."""
+        """Aliases and the form of rollbacks follow the promotion log; features catch up; spooled predictions are kept."""
         from airworthy.config import get_use_case
         from airworthy.delivery import offer
         from airworthy.features import catch_up
+        from airworthy.monitoring import collect
         from airworthy.registry import reconcile_aliases
         from airworthy_tasks import outcomes, report, run_name
 
@@ -56,7 +57,11 @@ with DAG(
             reconcile_aliases(use_case)
             offer(use_case)
             outcome = catch_up(use_case, run=run_name())
-        return report(outcome, f"{name}: aliases and features agree with the ledger; {outcome.reason}")
+            predictions = collect(use_case)
+        words = (
+            f"{name}: aliases and features agree with the ledger; {outcome.reason}; {predictions} predictions collected"
+        )
+        return report(outcome, words)
 
     @task
     def tidy() -> object:

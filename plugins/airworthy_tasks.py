@@ -64,8 +64,10 @@ def action(name: str, use_case: str, subject: str, why: str) -> Iterator[Acting]
     """
     from airworthy.ledger.audit import acting
 
-    with _measured(), _translated(), acting(actor(), name, use_case, subject, why, "airflow", run=run_name()) as act:
-        yield act
+    with _measured(), _translated():
+        refuse_another_wheel(Path(get_current_context()["dag"].fileloc))
+        with acting(actor(), name, use_case, subject, why, "airflow", run=run_name()) as act:
+            yield act
 
 
 def actor() -> str:

@@ -34,3 +34,17 @@ def test_dags_that_were_released_with_another_wheel_do_not(tmp_path: Path, code:
 
     with pytest.raises(OtherWheelError, match="restart this worker"):
         enter(tmp_path / "dags" / "train.py")
+
+
+def test_an_action_by_hand_is_refused_too_and_leaves_no_row(tmp_path: Path) -> None:
+    from airworthy_tasks import action
+
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "manifest.json").write_text(json.dumps({"code": "0" * 64}))
+    context = {"dag": SimpleNamespace(fileloc=str(tmp_path / "dags" / "rollback.py")), "dag_run": None}
+    with (
+        set_current_context(context),
+        pytest.raises(OtherWheelError),
+        action("rollback", "flights", "a release", "why"),
+    ):
+        pytest.fail("the body ran")

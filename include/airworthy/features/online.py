@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -17,12 +17,9 @@ from airworthy.errors import ConfigurationError, ServiceUnavailableError
 from airworthy.features.bounded import BoundedReads
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
 from airworthy.features.feast_repo import not_applied, registered_service, registered_view, store
-from airworthy.features.online_store import Found
-from airworthy.features.publish import entity_key
+from airworthy.features.online_store import FeatureValue, Found, entity_bytes
 from airworthy.intervals import utc
 from airworthy.lake.duck import connect
-
-FeatureValue: TypeAlias = float | int | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ class OnlineFeatures:
         self._catalog: Catalog = catalog(use_case)
         self._thread = threading.local()
         self._registered = _registered(use_case, self._catalog.views)
+        self._entities = [_entity_of(view) for view in self._catalog.views]
         what = f"the online store of {use_case.name}"
         nothing: list[list[Any]] = [[] for _ in self._registered]
         self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
@@ -113,6 +111,8 @@ class OnlineFeatures:
         """This thread's connection, and the SQL parsed: parsing it costs as much as running it."""
         if not hasattr(self._thread, "prepared"):
             connection = connect()
+            # For some rows of one relation there is nothing to optimise, and looking for it takes most of the time.
+            connection.execute("PRAGMA disable_optimizer")
             self._thread.prepared = (connection, connection.extract_statements(self._catalog.request_sql)[0])
         prepared: tuple[duckdb.DuckDBPyConnection, duckdb.Statement] = self._thread.prepared
         return prepared
@@ -148,10 +148,15 @@ class OnlineFeatures:
 
     def _keyed(self, rows: list[dict[str, Any]]) -> list[list[tuple[int, Any]]]:
         """For each view the rows that have its key, with the key: no entity is null."""
+        version = store(self._use_case).config.entity_key_serialization_version
         try:
             return [
-                [(n, entity_key(view, row)) for n, row in enumerate(rows) if all(row[k] is not None for k in view.keys)]
-                for view in self._catalog.views
+                [
+                    (n, entity_bytes(names, kinds, e, version))
+                    for n, row in enumerate(rows)
+                    if None not in (e := entity(row))
+                ]
+                for names, kinds, entity in self._entities
             ]
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
@@ -173,6 +178,14 @@ class OnlineFeatures:
         asked = list(zip(self._registered, keys, strict=True))
         found: list[list[Found | None]] = feast_store.provider.online_store.read_views(feast_store.config, asked)
         return found
+
+
+def _entity_of(
+    view: CompiledView,
+) -> tuple[tuple[str, ...], tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Names and types of a view's join keys, and what takes their values from a row."""
+    names = tuple(view.keys)
+    return names, tuple(view.keys.values()), lambda row: tuple(row[name] for name in names)
 
 
 def _registered(use_case: UseCase, views: Sequence[CompiledView]) -> list[FeatureView]:
@@ -221,8 +234,5 @@ def _state(online: Found | None, ttl: timedelta | None, moment: datetime) -> str
 def _values(view: CompiledView, online: Found | None) -> dict[str, FeatureValue]:
     values: dict[str, FeatureValue] = dict.fromkeys(view.features)
     if online is not None:
-        for name, proto in online[1].items():
-            field = proto.WhichOneof("val")
-            if name in values and field and field != "null_val":
-                values[name] = getattr(proto, field)
+        values.update((name, value) for name, value in online[1].items() if name in values)
     return values

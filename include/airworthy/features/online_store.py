@@ -36,9 +36,14 @@ from airworthy.errors import ConfigurationError, ServiceUnavailableError
 OnlineRow: TypeAlias = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """An entity, its features, their event time, and when they became known. A time without a zone is UTC."""
 
-Found: TypeAlias = tuple[datetime, dict[str, Value]]
+FeatureValue: TypeAlias = float | int | str | bool | None
+
+Found: TypeAlias = tuple[datetime, dict[str, FeatureValue]]
 """What is online of an entity: when its values hold from (UTC), and the values by feature."""
 
+REMEMBERED = 100_000  # entities and values whose form is not made again for every request
+
+_FIELDS = {"string": "string_val", "int64": "int64_val", "float64": "double_val", "boolean": "bool_val"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 # Equal times pass: writing the same interval again must not fail to mend a value. Rows whose two times are equal and
@@ -145,13 +150,13 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             return connection.execute(statement, (wanted,)).rowcount
 
     def read_views(
-        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[EntityKey]]]
+        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[bytes]]]
     ) -> list[list[Found | None]]:
         """Read entities of several views in one query: all values are of one moment, and the server is asked once.
 
         Args:
             config: Feast's configuration.
-            asked: Views with the entities to look up.
+            asked: Views with the entities to look up, as ``entity_bytes`` makes them.
 
         Returns:
             For each view, what is online of each of its entities, in order; None where there is nothing.
@@ -160,18 +165,15 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             ServiceUnavailableError: no working connection in time.
             psycopg.Error: the database refused.
         """
-        versioned, format_ = (
-            config.registry.enable_online_feature_view_versioning,
-            config.entity_key_serialization_version,
-        )
-        keys = [[serialize_entity_key(entity, format_) for entity in entities] for _, entities in asked]
+        versioned = config.registry.enable_online_feature_view_versioning
+        keys = [list(entities) for _, entities in asked]
         query = _select(tuple(compute_table_id(config.project, view, versioned) for view, _ in asked))
         found: list[dict[bytes, Found]] = [{} for _ in asked]
         with self._get_conn(config, autocommit=True) as connection:
             rows = connection.execute(query, keys, binary=True).fetchall()
         for number, key, feature, value, event_ts in rows:
             moment, values = found[number].get(key, (_BEGINNING, {}))
-            values[feature] = Value.FromString(value)
+            values[feature] = _read(value)
             found[number][key] = max(moment, event_ts), values
         return [[each.get(key) for key in wanted] for each, wanted in zip(found, keys, strict=True)]
 
@@ -289,6 +291,39 @@ def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Conne
     )
     pool.open()
     return pool
+
+
+@lru_cache(maxsize=REMEMBERED)
+def entity_bytes(names: tuple[str, ...], kinds: tuple[str, ...], values: tuple[Any, ...], version: int) -> bytes:
+    """An entity as the store's rows name it.
+
+    Args:
+        names, kinds: Its join keys and their Ibis types.
+        values: One for each of them.
+        version: Of Feast's way of writing entities.
+
+    Raises:
+        TypeError, ValueError: a value does not fit its type.
+    """
+    return bytes(serialize_entity_key(entity_key(names, kinds, values), version))
+
+
+def entity_key(names: Sequence[str], kinds: Sequence[str], values: Sequence[Any]) -> EntityKey:
+    """An entity as Feast has it; arguments and errors as for ``entity_bytes``."""
+    return EntityKey(join_keys=names, entity_values=[proto(v, kind) for v, kind in zip(values, kinds, strict=True)])
+
+
+def proto(value: Any, kind: str) -> Value:
+    """A value of an Ibis type as Feast has it."""
+    return Value() if value is None else Value(**{_FIELDS[kind]: value})
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read(content: bytes) -> FeatureValue:
+    value = Value.FromString(content)
+    field = value.WhichOneof("val")
+    found: FeatureValue = getattr(value, field) if field and field != "null_val" else None
+    return found
 
 
 @lru_cache(maxsize=64)

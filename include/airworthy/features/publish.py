@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from sqlalchemy import func
 
 from airworthy.config import UseCase
 from airworthy.features.catalog import INSTANT, CompiledView, catalog
 from airworthy.features.definitions import AVAILABLE_AT, EVENT_TIME
 from airworthy.features.feast_repo import registered_view, store
-from airworthy.features.online_store import OnlineRow
+from airworthy.features.online_store import OnlineRow, entity_key, proto
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.lake.duck import quote, session
@@ -27,7 +25,6 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Commit, OnlineWatermark
 
 BATCH = 5_000
-_FIELDS = {"string": "string_val", "int64": "int64_val", "float64": "double_val", "boolean": "bool_val"}
 
 
 def publish_online(use_case: UseCase, *, everything: bool = False) -> dict[str, int]:
@@ -114,22 +111,13 @@ def online_rows(view: CompiledView, rows: Iterable[dict[str, Any]]) -> list[Onli
     """Rows of a feature table as the online store wants them."""
     return [
         (
-            entity_key(view, row),
-            {name: _proto(row[name], kind) for name, kind in view.features.items()},
+            entity_key(tuple(view.keys), tuple(view.keys.values()), [row[key] for key in view.keys]),
+            {name: proto(row[name], kind) for name, kind in view.features.items()},
             row[EVENT_TIME],
             row[AVAILABLE_AT],
         )
         for row in rows
     ]
-
-
-def entity_key(view: CompiledView, row: Mapping[str, Any]) -> EntityKey:
-    """The entity of a row, or of a request, as the online store knows it."""
-    return EntityKey(join_keys=list(view.keys), entity_values=[_proto(row[k], t) for k, t in view.keys.items()])
-
-
-def _proto(value: Any, kind: str) -> Value:
-    return Value() if value is None else Value(**{_FIELDS[kind]: value})
 
 
 def _define(view: CompiledView) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 
 # Before numeric libraries are imported: many small predictions in threads are slower with a pool of threads each.
@@ -12,7 +13,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import uvicorn  # noqa: E402
 
-from airworthy.config import get_settings, use_cases  # noqa: E402
+from airworthy.config import Settings, get_settings, use_cases  # noqa: E402
 from airworthy.errors import AirworthyError  # noqa: E402
 from airworthy.serving.guards import check_binding  # noqa: E402
 from airworthy.serving.patience import PatientProtocol  # noqa: E402
@@ -27,12 +28,25 @@ LOGGING = {
 }
 
 
+def _share_metrics(settings: Settings) -> None:
+    """Let this process and its children count in one folder, which begins empty (see ``metrics``).
+
+    It must be known before prometheus_client is imported.
+    """
+    folder = settings.var / "serving_metrics" / str(settings.service_port)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR"):  # the latter is Feast's
+        os.environ[name] = str(folder)
+
+
 def main() -> int:
     """Run until stopped. Returns the exit status: 2 when the settings cannot be used."""
     try:
         settings = get_settings()
         check_binding(settings)
         use_cases()
+        _share_metrics(settings)
     except AirworthyError as error:
         logging.basicConfig()
         logging.getLogger(__name__).error("%s", error)
@@ -41,6 +55,7 @@ def main() -> int:
         "airworthy.serving.app:create_app", factory=True, host=settings.service_host, port=settings.service_port,
         workers=settings.service_workers, log_config=LOGGING, access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=10, server_header=False, http=PatientProtocol,
+        proxy_headers=False,
     )  # fmt: skip
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ STAGE = "AIRWORTHY_SERVING_STAGE"
 log = logging.getLogger(__name__)
 
 
-def create_app() -> FastAPI:
+def create_app() -> ShortWay:
     """The service for the configured use cases. With exactly one, its routes are also at the root.
 
     The variable ``AIRWORTHY_SERVING_STAGE`` makes it serve that release and nothing else, without a heartbeat: a
@@ -50,6 +51,10 @@ def create_app() -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         for predictor in predictors.values():
             predictor.start()
+        # What is loaded stays: the collector need not look at it again and again, nor run for every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000)
         try:
             yield
         finally:
@@ -85,9 +90,8 @@ def create_app() -> FastAPI:
         app.include_router(mlflow_scoring.router(predictor, metrics, settings), tags=[predictor.use_case.name])
     describe(app)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
-    app.add_middleware(ShortWay, routes=app.routes, handlers=error_handlers(), count=metrics.answered)
     app.add_middleware(BodyLimit)
-    return app
+    return ShortWay(app, handlers=error_handlers(), count=metrics.answered)
 
 
 def _stop(predictors: list[Predictor]) -> None:

@@ -33,7 +33,7 @@ def explained(model: LoadedModel, vector: Mapping[str, Any]) -> Explained:
         ReleaseError: the values do not sum to the probability.
     """
     values = {name: vector[name] for name in model.columns}
-    found = attributions(model, model.encoder.numbers_of(values)[None])
+    found = attributions(model, model.encoder.numbers_of([values]))
     effects = [
         Effect(feature=name, value=plain(value), change=float(change))
         for (name, value), change in zip(values.items(), found.effects[0], strict=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airworthy.config import Settings
@@ -70,18 +71,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more, too_large = bytearray(), True, False
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            too_large = len(body) > MAX_BODY
-            more = message.get("more_body", False) and not too_large
-        if too_large:
-            await _too_large(scope, receive, send)
+        try:
+            body = await whole_body(receive)
+        except ClientDisconnect:
             return
-        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        if body is None:
+            await too_large(scope, receive, send)
+            return
+        whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
         async def replay() -> Message:
             nonlocal whole
@@ -93,7 +90,24 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
-async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+async def whole_body(receive: Receive) -> bytes | None:
+    """The whole body; None when it is larger than the limit. Raises ClientDisconnect when the client is gone."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > MAX_BODY:
+            return None
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request whose body is larger than the limit."""
     response = _answer(413, f"the body is larger than {MAX_BODY} bytes", "send smaller batches")
     # The rest of the body is not read, so this connection cannot carry another request.
     response.headers["connection"] = "close"
@@ -105,25 +119,27 @@ def error_handlers() -> Handlers:
     return {RequestValidationError: _invalid, AirworthyError: _expected, HTTPException: _http}
 
 
-def _answer(status: int, error: str, next_step: str, **more: Any) -> JSONResponse:
-    return JSONResponse({"error": error, **more, "next_step": next_step}, status_code=status)
+def _answer(status: int, error: str, next_step: str, **more: Any) -> Response:
+    # In ASCII: a name in a bad request may hold what UTF-8 cannot, such as half of a surrogate pair.
+    content = json.dumps({"error": error, **more, "next_step": next_step})
+    return Response(content, status_code=status, media_type="application/json")
 
 
-async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+async def _invalid(_: Request, error: RequestValidationError) -> Response:
     problems = refusals(list(error.errors()))
     fields = ", ".join(p["field"] for p in problems[:5])
     next_step = "correct the fields; /docs shows a request that works"
     return _answer(422, f"the request cannot be used: {fields}", next_step, problems=problems)
 
 
-async def _expected(_: Request, error: AirworthyError) -> JSONResponse:
+async def _expected(_: Request, error: AirworthyError) -> Response:
     if isinstance(error, DataRejectedError):
         problems = [{"field": f.column or "body", "problem": f.check} for f in error.failures[:MAX_ERRORS]]
         return _answer(422, error.what, error.next_step, problems=problems)
     return _answer(503, error.what, error.next_step)
 
 
-async def _http(_: Request, error: HTTPException) -> JSONResponse:
+async def _http(_: Request, error: HTTPException) -> Response:
     answer = _answer(error.status_code, str(error.detail), "see /docs for the routes and their bodies")
     answer.headers.update(error.headers or {})
     return answer

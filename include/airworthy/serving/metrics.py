@@ -1,8 +1,10 @@
-"""Figures of one process of the service, in Prometheus' text format."""
+"""Figures of the service in Prometheus' text format: those of all its workers together, whichever of them is asked.
+
+Each worker counts in files of a folder that they share (prometheus_client's multi-process mode), which is new at each start.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,70 +15,71 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airworthy.serving.contract import Prediction
 from airworthy.serving.predictor import Predictor
 
 BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PREFIX = "airworthy_"
 
 
 disable_created_metrics()
 
 
 class Metrics:
-    """Counters of one process; each series carries its process id, since workers share one port.
+    """Counters of this process and of the others that share its folder.
 
     Args:
-        predictors: By use case; their generation and readiness are read when the figures are asked for.
+        predictors: By use case; their generation is read when the figures are asked for.
     """
 
     media_type = CONTENT_TYPE_LATEST
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
-        registry = self._registry = CollectorRegistry()
+        own = CollectorRegistry()  # what is shown is read from the folder
         self._predictors = predictors
-        self._pid = str(os.getpid())
         self._series: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._answers = Counter(
-            "airworthy_http_answers", "Answers by route and status.", ["route", "status", "pid"], registry=registry
-        )  # fmt: skip
+            "airworthy_http_answers", "Answers by route and status.", ["route", "status"], registry=own
+        )
         self._seconds = Histogram(
-            "airworthy_prediction_seconds", "Seconds from a checked request to its answer.", ["use_case", "pid"],
-            buckets=BUCKETS, registry=registry,
+            "airworthy_prediction_seconds", "Seconds from a checked request to its answer.", ["use_case"],
+            buckets=BUCKETS, registry=own,
         )  # fmt: skip
         self._predictions = Counter(
-            "airworthy_predictions", "Predictions by decision.", ["use_case", "decision", "pid"], registry=registry
+            "airworthy_predictions", "Predictions by decision.", ["use_case", "decision"], registry=own
         )
         self._gaps = Counter(
-            "airworthy_feature_gaps",
-            "Feature views without a usable value, by reason.",
-            ["use_case", "view", "reason", "pid"],
-            registry=registry,
-        )
+            "airworthy_feature_gaps", "Feature views without a usable value, by reason.",
+            ["use_case", "view", "reason"], registry=own,
+        )  # fmt: skip
         self._degraded = Counter(
             "airworthy_degraded_predictions", "Predictions without the online store, by what the views declare.",
-            ["use_case", "pid"], registry=registry,
+            ["use_case"], registry=own,
         )  # fmt: skip
-        self._dropped = Gauge(
+        self._dropped = Counter(
             "airworthy_shadow_dropped", "Requests that the challenger did not score unseen: its queue was full.",
-            ["use_case", "pid"], registry=registry,
+            ["use_case"], registry=own,
         )  # fmt: skip
         self._generation = Gauge(
-            "airworthy_champion_generation",
-            "Generation that answers (0: none).",
-            ["use_case", "pid"],
-            registry=registry,
-        )
+            "airworthy_champion_generation", "Generation that answers (0: none), of the worker that was asked.",
+            ["use_case"], registry=own, multiprocess_mode="mostrecent",
+        )  # fmt: skip
+        for name, predictor in predictors.items():
+            predictor.shadow.on_drop = self._dropped.labels(name).inc
 
     def _of(self, metric: Any, *labels: str) -> Any:
         """A series of this process; making it costs more than counting."""
         key = (metric, labels)
         if key not in self._series:
-            self._series[key] = metric.labels(*labels, self._pid)
+            self._series[key] = metric.labels(*labels)
         return self._series[key]
 
     def answered(self, route: str, status: int) -> None:
@@ -92,20 +95,30 @@ class Metrics:
     def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
         """Count predictions and the views that they lacked."""
         for answer in answers:
-            self._of(self._predictions, use_case, str(answer.decision).lower()).inc()
+            self._of(self._predictions, use_case, "true" if answer.decision else "false").inc()
             if answer.degraded:
-                self._degraded.labels(use_case, self._pid).inc()
+                self._of(self._degraded, use_case).inc()
             for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
                 for view in views:
-                    self._gaps.labels(use_case, view, reason, self._pid).inc()
+                    self._of(self._gaps, use_case, view, reason).inc()
 
     def text(self) -> bytes:
         """All figures now."""
         for name, predictor in self._predictors.items():
             serving = predictor.keeper.serving
-            self._dropped.labels(name, self._pid).set(predictor.shadow.dropped)
-            self._generation.labels(name, self._pid).set(serving.generation if serving else 0)
-        return generate_latest(self._registry)
+            self._of(self._generation, name).set(serving.generation if serving else 0)
+        shown = CollectorRegistry()
+        shown.register(_Ours())
+        return generate_latest(shown)
+
+
+class _Ours(Collector):
+    """What is in the folder, without what libraries count there for themselves."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in MultiProcessCollector(None).collect():
+            if metric.name.startswith(PREFIX):
+                yield metric
 
 
 class MetricsMiddleware:

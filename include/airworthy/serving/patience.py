@@ -12,14 +12,19 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 REQUEST_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 MAX_HEADERS = 64 << 10
 MAX_CONNECTIONS = 2_000
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol with a deadline for each request, and bounds on headers and connections."""
+    """uvicorn's HTTP protocol with a deadline for each request, and bounds on headers and connections.
 
-    _deadline: asyncio.TimerHandle | None = None
+    The deadline is looked at now and then: a timer for each request costs more than a part of the prediction.
+    """
+
+    _deadline = 0.0  # of the loop's clock; 0: nothing is waited for
+    _look: asyncio.TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -29,10 +34,12 @@ class PatientProtocol(HttpToolsProtocol):
             transport.abort()
             return
         self._wait()
+        self._look = self.loop.call_later(LOOK_SECONDS, self._look_at_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        self._rest()
+        if self._look is not None:
+            self._look.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -53,7 +60,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._rest()
+        self._deadline = 0.0
         super().on_message_complete()
 
     def _measure(self, size: int) -> None:
@@ -62,13 +69,13 @@ class PatientProtocol(HttpToolsProtocol):
             raise ValueError("the headers are too large")  # the parser gives up, and the client gets 400
 
     def _wait(self) -> None:
-        self._rest()
-        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._too_slow)
+        self._deadline = self.loop.time() + REQUEST_SECONDS
 
-    def _rest(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _look_at_deadline(self) -> None:
+        if self._deadline and self.loop.time() > self._deadline:
+            self._too_slow()
+        else:
+            self._look = self.loop.call_later(LOOK_SECONDS, self._look_at_deadline)
 
     def _too_slow(self) -> None:
         if not self.transport.is_closing():

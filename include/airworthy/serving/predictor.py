@@ -25,7 +25,7 @@ from airworthy.serving.champion import ChampionKeeper, warm_up
 from airworthy.serving.contract import MAX_BATCH, Prediction, plain, request_model
 from airworthy.serving.contract import example as sample
 from airworthy.serving.shadow import Shadow
-from airworthy.serving.spool import Spool
+from airworthy.serving.spool import Spool, frame
 from airworthy.serving.together import Together
 from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
@@ -33,6 +33,8 @@ from airworthy.training.model_files import LoadedModel
 # How old the moment of a prediction may be, in seconds. Looked-up values are held against it; given rows are only dated.
 LOOKUP_AGE = 0.02
 GIVEN_AGE = 1.0
+# So many given rows of a call are scored at once, on the event loop: in about a millisecond.
+QUICK_ROWS = 20
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """What one call gets, and what is kept of it before it gets it."""
+    """What one call gets, and what is kept of it before it gets it: a record for each row, and its frame in the log."""
 
     predictions: list[Prediction]
     models: list[LoadedModel]
     vectors: list[FeatureVector]
     records: list[dict[str, Any]]
+    frames: list[bytes]
 
 
 class Predictor:
@@ -79,7 +82,7 @@ class Predictor:
         cache = ReleaseCache(settings.var / "serving_cache", use_case.name)
         self.keeper = ChampionKeeper(use_case, cache, self._warm, self._unfit, stage=stage)
         self.shadow = Shadow(self.keeper.counts)
-        self._together = Together(self._answer_all, most=MAX_BATCH)
+        self._together = Together(self._compute_all, self._keep, most=MAX_BATCH)
         self._spool = Spool(settings.spool, use_case.name, settings.service_instance, sync_ms=settings.spool_sync_ms)
         self._patience = settings.online_timeout
         self._threshold = use_case.problem.threshold
@@ -129,19 +132,23 @@ class Predictor:
         return await self._ask(rows, given=True, pinned=pinned)
 
     async def _ask(self, rows: Sequence[Mapping[str, Any]], *, given: bool, pinned: bool) -> Answered:
-        return await self._together.ask(Asked(rows, given, pinned, time.perf_counter()), len(rows))
+        asked = Asked(rows, given, pinned, time.perf_counter())
+        return await self._together.ask(asked, len(rows), quick=given and len(rows) <= QUICK_ROWS)
 
-    def _answer_all(self, group: Sequence[Asked]) -> list[Answered | Exception]:
-        """Answer the calls of a group: nothing is answered that is not in the prediction log."""
+    def _compute_all(self, group: Sequence[Asked]) -> list[Answered | Exception]:
+        """Answer the calls of a group."""
         # Rows that are looked up and rows that are given are computed apart: the former may have to wait.
         by_kind = {kind: iter(self._computed([a for a in group if a.given is kind])) for kind in (False, True)}
-        answers = [next(by_kind[asked.given]) for asked in group]
-        records = [record for answer in answers if isinstance(answer, Answered) for record in answer.records]
-        if records:
+        return [next(by_kind[asked.given]) for asked in group]
+
+    def _keep(self, answers: Sequence[Answered | Exception]) -> Sequence[Answered | Exception]:
+        """Write answers to the prediction log: nothing is answered that is not in it."""
+        frames = [one for answer in answers if isinstance(answer, Answered) for one in answer.frames]
+        if frames:
             try:
-                self._spool.append(records)
+                self._spool.write(frames)
             except ServiceUnavailableError as error:
-                answers = [error if isinstance(answer, Answered) else answer for answer in answers]
+                return [error if isinstance(answer, Answered) else answer for answer in answers]
         return answers
 
     def _computed(self, calls: list[Asked]) -> list[Answered | Exception]:
@@ -180,7 +187,8 @@ class Predictor:
                 {**self._record(serving, f, v, p, s), **common}
                 for f, v, p, s in zip(fields[part], vectors[part], predictions[part], scored[part], strict=True)
             ]
-            answers.append(Answered(predictions[part], [s.model for s in scored[part]], vectors[part], records))
+            models = [s.model for s in scored[part]]
+            answers.append(Answered(predictions[part], models, vectors[part], records, list(map(frame, records))))
         self._offer_to_shadow(serving, [v.values for v in vectors], [r for a in answers for r in a.records])
         return answers
 

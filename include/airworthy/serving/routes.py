@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Body, HTTPException, Path, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, TypeAdapter
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,7 +30,7 @@ from airworthy.serving.contract import (
 from airworthy.serving.explanation import explained
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
-from airworthy.serving.plain_route import PlainRoute, answer_json, checked, documented, provenance, read_json
+from airworthy.serving.plain_route import Call, PlainRoute, answer_json, checked, documented, provenance, read_json
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols.rows import refuse
 from airworthy.serving.trial import Trial
@@ -93,16 +93,16 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
         },
     )
 
-    async def asked(request: Request) -> list[BaseModel]:
-        found = checked(adapter, read_json(request, await request.body()))
+    def asked(call: Call) -> list[BaseModel]:
+        found = checked(adapter, read_json(call))
         return list(found.requests) if "requests" in type(found).model_fields else [found]
 
     @routes.post(
         "/predict", summary=case.title, description=case.problem.label, openapi_extra=body,
         responses={200: {"model": Predictions}, **PROBLEMS},
     )  # fmt: skip
-    async def predict(request: Request) -> Response:
-        requests = await asked(request)
+    async def predict(call: Call) -> Response:
+        requests = asked(call)
         with metrics.prediction(case.name):
             answers = (await predictor.predict(requests)).predictions
         metrics.count(case.name, answers)
@@ -113,8 +113,8 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
         description="Answered and kept as by /predict, for at most 20 requests: ask it instead of /predict, not after it.",
         responses={200: {"model": Explanations}, **PROBLEMS},
     )  # fmt: skip
-    async def explain(request: Request) -> Response:
-        requests = await asked(request)
+    async def explain(call: Call) -> Response:
+        requests = asked(call)
         if len(requests) > MAX_EXPLAINED:
             refuse(("requests", f"{len(requests)} requests; at most {MAX_EXPLAINED} are explained at once"))
         found = await predictor.predict(requests)

@@ -40,10 +40,15 @@ class Shadow:
 
     Args:
         counts: Told what came of it.
+
+    Attributes:
+        dropped: Requests that were not scored.
+        on_drop: Told how many each time.
     """
 
     def __init__(self, counts: Counts) -> None:
         self.dropped = 0
+        self.on_drop: Callable[[int], None] = lambda _: None
         self._counts = counts
         self._queue: Queue[Answered] = Queue(MAX_WAITING)
         self._stop = threading.Event()
@@ -66,7 +71,7 @@ class Shadow:
         try:
             self._queue.put_nowait(Answered(serving, values, write, time.monotonic() + DELAY_SECONDS))
         except Full:
-            self.dropped += len(values)
+            self._drop(len(values))
 
     def _work(self) -> None:
         while not self._stop.is_set():
@@ -79,7 +84,11 @@ class Shadow:
                 self._score(answered)
             except Exception:  # the thread must live, and nobody waits for it
                 log.exception("a challenger's unseen answers were not kept")
-                self.dropped += len(answered.values)
+                self._drop(len(answered.values))
+
+    def _drop(self, requests: int) -> None:
+        self.dropped += requests
+        self.on_drop(requests)
 
     def _score(self, answered: Answered) -> None:
         serving, trial = answered.serving, answered.serving.trial

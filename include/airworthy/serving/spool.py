@@ -22,9 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airworthy.errors import ServiceUnavailableError
 
-# Bytes that JSON in ASCII never holds, so that a reader can find the next frame after a damaged one.
+# Bytes that JSON never holds (it escapes the last one), so that a reader can find the next frame after a damaged one.
 MAGIC = b"\xabAW\x01"
 HEADER = struct.Struct(">4sII")
 MAX_FRAME = 1 << 24
@@ -60,15 +62,16 @@ class Spool:
             threading.Thread(target=self._sync_now_and_then, daemon=True, name="spool-sync").start()
 
     def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write records, one frame each, in one write, and sync them.
+        """Write records as frames: see ``write`` and ``frame``."""
+        self.write(list(map(frame, records)))
 
-        Args:
-            records: JSON values only; a number that is not finite is refused with ValueError.
+    def write(self, frames: Sequence[bytes]) -> None:
+        """Write frames in one write, and sync them.
 
         Raises:
             ServiceUnavailableError: the disk did not take them; whoever asked must not get an answer.
         """
-        data = b"".join(map(frame, records))
+        data = b"".join(frames)
         with self._lock:
             try:
                 file = self._open()
@@ -157,8 +160,11 @@ class Spool:
 
 
 def frame(record: Mapping[str, Any]) -> bytes:
-    """One record as a frame."""
-    payload = json.dumps(record, allow_nan=False, separators=(",", ":")).encode("ascii")
+    """One record as a frame. Its values are JSON's; a number that is not finite is written as null."""
+    try:
+        payload = msgspec.json.encode(record)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON's escapes can write and UTF-8 cannot
+        payload = json.dumps(record).encode("ascii")
     return HEADER.pack(MAGIC, len(payload), zlib.crc32(payload)) + payload
 
 

@@ -32,52 +32,91 @@ class _Item(Generic[Work, Answer]):
 
 
 class Together(Generic[Work, Answer]):
-    """Gathers calls of one event loop into groups, and answers each group in a thread.
+    """Gathers calls of one event loop into groups; computes their answers, keeps them, and only then gives them.
+
+    Quick calls that come in one turn of the event loop are computed there and then: handing them to a thread, which would
+    want the interpreter at the same time as the loop, costs more. What may wait for a database is computed in threads.
+    Whatever may wait for the disk is done in threads always.
 
     Args:
-        answer: Answers a group: for each of its calls, in order, the answer or the exception.
-        most: A group takes no further calls when it has so many rows.
+        compute: Answers a group: for each of its calls, in order, the answer or the exception.
+        keep: Told the answers of a group before they are given; gives them back, or the exceptions that come instead.
+        most: A group that a thread computes takes no further calls when it has so many rows.
         waiting: With so many rows waiting a call is refused: a flood must not fill the memory, nor make everybody wait.
     """
 
     def __init__(
-        self, answer: Callable[[Sequence[Work]], Sequence[Answer | Exception]], *, most: int, waiting: int = MAX_WAITING
+        self,
+        compute: Callable[[Sequence[Work]], Sequence[Answer | Exception]],
+        keep: Callable[[Sequence[Answer | Exception]], Sequence[Answer | Exception]],
+        *,
+        most: int,
+        waiting: int = MAX_WAITING,
     ) -> None:
-        self._answer = answer
+        self._compute = compute
+        self._keep = keep
         self._most = most
         self._limit = waiting
         self._waiting = 0
+        self._turn: list[_Item[Work, Answer]] = []
         self._queue: SimpleQueue[_Item[Work, Answer] | None] = SimpleQueue()
+        self._computed: SimpleQueue[tuple[list[_Item[Work, Answer]], Sequence[Answer | Exception]] | None] = (
+            SimpleQueue()
+        )
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Start the threads."""
         self._threads = [threading.Thread(target=self._work, name=f"answers-{n}") for n in range(WORKERS)]
+        self._threads.append(threading.Thread(target=self._keep_computed, name="answers-kept"))
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Answer what waits, and end the threads."""
-        for _ in self._threads:
+        for _ in range(WORKERS):
             self._queue.put(None)
+        self._computed.put(None)
         for thread in self._threads:
             thread.join()
 
-    async def ask(self, work: Work, rows: int) -> Answer:
+    async def ask(self, work: Work, rows: int, *, quick: bool = False) -> Answer:
         """The answer to one call.
+
+        Args:
+            work: The call.
+            rows: How many rows it has.
+            quick: It waits for nothing, and is computed in no time.
 
         Raises:
             ServiceUnavailableError: too many are waiting already.
-            Exception: what ``answer`` gave for it.
+            Exception: what ``compute`` or ``keep`` gave for it.
         """
         if self._waiting + rows > self._limit:
             raise ServiceUnavailableError(
                 f"{self._waiting} requests are waiting for an answer already", next_step="ask again in a second"
             )
         self._waiting += rows
-        item = _Item[Work, Answer](work, rows, asyncio.get_running_loop().create_future())
-        self._queue.put(item)
+        loop = asyncio.get_running_loop()
+        item = _Item[Work, Answer](work, rows, loop.create_future())
+        if not quick:
+            self._queue.put(item)
+            return await item.future
+        if not self._turn:
+            loop.call_soon(self._end_of_turn)
+        self._turn.append(item)
         return await item.future
+
+    def _end_of_turn(self) -> None:
+        group, self._turn = self._turn, []
+        self._computed.put((group, self._answers(group)))
+
+    def _answers(self, group: list[_Item[Work, Answer]]) -> Sequence[Answer | Exception]:
+        try:
+            return self._compute([one.work for one in group])
+        except Exception as error:
+            log.exception("a group of requests could not be answered")
+            return [error] * len(group)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -92,17 +131,34 @@ class Together(Generic[Work, Answer]):
                 else:
                     group.append(more)
                     rows += more.rows
-            try:
-                answers: Sequence[Answer | Exception] = self._answer([one.work for one in group])
-            except Exception as error:
-                log.exception("a group of requests could not be answered")
-                answers = [error] * len(group)
-            item.future.get_loop().call_soon_threadsafe(self._deliver, group, answers)
+            self._give(group, self._answers(group))
             if last:
                 return
 
-    def _deliver(self, group: list[_Item[Work, Answer]], answers: Sequence[Answer | Exception]) -> None:
-        for item, answer in zip(group, answers, strict=True):
+    def _keep_computed(self) -> None:
+        while (computed := self._computed.get()) is not None:
+            items, answers, last = [*computed[0]], [*computed[1]], False
+            while not last and not self._computed.empty():  # nobody else takes from it
+                more = self._computed.get()
+                if more is None:
+                    last = True
+                else:
+                    items += more[0]
+                    answers += more[1]
+            self._give(items, answers)
+            if last:
+                return
+
+    def _give(self, items: list[_Item[Work, Answer]], answers: Sequence[Answer | Exception]) -> None:
+        try:
+            answers = self._keep(answers)
+        except Exception as error:
+            log.exception("the answers of a group of requests could not be kept")
+            answers = [error] * len(items)
+        items[0].future.get_loop().call_soon_threadsafe(self._deliver, items, answers)
+
+    def _deliver(self, items: list[_Item[Work, Answer]], answers: Sequence[Answer | Exception]) -> None:
+        for item, answer in zip(items, answers, strict=True):
             self._waiting -= item.rows
             if item.future.done():  # whoever asked is gone
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -137,15 +137,18 @@ class Encoder:
         Raises:
             DataRejectedError: a feature is missing as a key, of another kind, or infinite.
         """
-        return self.finish(self.numbers_of(values)[None])[0]
+        return self.finish(self.numbers_of([values]))[0]
 
-    def numbers_of(self, values: Mapping[str, Any]) -> np.ndarray:
-        """The features of one prediction as numbers, as :meth:`numbers` has them; float64 [len(columns)].
+    def numbers_of(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """The features of some predictions as numbers, as :meth:`numbers` has them; float64 [rows, len(columns)].
 
         Raises:
             DataRejectedError: as :meth:`encode_one`.
         """
-        raw = []
+        return np.array([self._numbers_of_one(values) for values in rows], dtype=np.float64)
+
+    def _numbers_of_one(self, values: Mapping[str, Any]) -> list[float]:
+        raw: list[float] = []
         for name, codes in self._lookup:
             try:
                 value = values[name]
@@ -160,7 +163,7 @@ class Encoder:
                 raw.append(codes.get(value, math.nan))
             else:
                 raise _refused("one prediction's features", name, "not a text", 1, value)
-        return np.array(raw, dtype=np.float64)
+        return raw
 
     def finish(self, raw: np.ndarray) -> np.ndarray:
         """The matrix of features as numbers: float64 [rows, len(columns)] becomes float64 [rows, width]."""

@@ -122,7 +122,7 @@ class LoadedModel:
         """
         if not values:
             return np.empty(0)
-        return self.scorer.predict(np.stack([self.encoder.encode_one(v) for v in values]))
+        return self.scorer.predict(self.encoder.finish(self.encoder.numbers_of(values)))
 
     def predict_table(self, table: pa.Table) -> np.ndarray:
         """Probabilities for the rows of a table that has every column; float64 [rows]."""
@@ -166,7 +166,7 @@ def write_model(
         ReleaseError: types outside the trusted list, or the compiled form differs.
     """  # fmt: skip
     scorer = scorer_of(estimator, encoder.width)
-    matrix = np.stack([encoder.encode_one(v) for v in golden])
+    matrix = encoder.finish(encoder.numbers_of(golden))
     probabilities = check_parity(scorer, estimator, matrix)
     about, content = scorer.to_files()
     vectors = [

@@ -49,7 +49,7 @@ class Attributions:
 def background(model: LoadedModel) -> np.ndarray:
     """What a feature's value is held against: the training rows among the release's golden vectors, as numbers."""
     rows = model.golden[:-MADE_UP] or model.golden
-    return np.stack([model.encoder.numbers_of(golden["features"]) for golden in rows])
+    return model.encoder.numbers_of([golden["features"] for golden in rows])
 
 
 def drawn_orders(features: int, pairs: int = PAIRS) -> np.ndarray:

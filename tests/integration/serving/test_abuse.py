@@ -47,9 +47,28 @@ VALUES = st.one_of(
 )
 ANYTHING = st.recursive(
     VALUES,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9) | st.just("\ud800"), inner, max_size=4)
+    ),
     max_leaves=12,
 )
+
+TENSOR = {"name": "customer", "datatype": "BYTES", "shape": [1], "data": ["c01"]}
+# What examples that are changed at random come upon too rarely: the wrong kind where a name or an object belongs.
+ODD: list[tuple[str, Any]] = [
+    ("/invocations", {"instances": [{"customer": "c01"}], "\ud800": 1}),
+    ("/invocations", {"instances": [{"\ud800": 1}]}),
+    *(
+        (
+            "/v2/models/tiny_orders/infer",
+            {"inputs": [{**TENSOR, **change}], **({} if change else {"outputs": [{"name": []}]})},
+        )
+        for change in (
+            {}, {"parameters": [1]}, {"parameters": "x"}, {"datatype": []}, {"datatype": {}}, {"name": "\ud800"},
+            {"name": []}, {"shape": "x"}, {"data": "x"},
+        )
+    ),
+]  # fmt: skip
 
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -134,6 +153,11 @@ def test_hostile_input_gets_a_named_refusal_and_touches_nothing(orders: UseCase,
             for body in examples:
                 good = client.post(path.format(name="tiny_orders", wanted="1"), json=body)
                 assert good.status_code == 200, (path, good.text)
+
+        for path, body in ODD:
+            odd = client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+            assert odd.status_code == 422, (path, body, odd.text)
+            assert odd.json()["problems"]
 
         seen: dict[int, int] = {}
 

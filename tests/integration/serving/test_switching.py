@@ -57,6 +57,7 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
         resting = {(w.generation, w.digest) for w in promotions.live_workers(orders.name)}
         assert resting == {(log[-1].generation, log[-1].to_digest)}
         assert len({w.pid for w in promotions.live_workers(orders.name)}) == 2
+        figures = api.get("/metrics").text
 
     # Then no request failed, and every answer is its own version's answer, logged as such.
     assert traffic.failures == []
@@ -69,6 +70,8 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
         answers = [a for a in traffic.answers if a["version"].endswith(made.digest[:12])]
         expected = registry.load(made.digest).predict([log[a["prediction_id"]]["features"] for a in answers])
         same([a["probability"] for a in answers], expected)
+    # And whichever worker is asked for figures, they are those of both.
+    assert f'airworthy_http_answers_total{{route="/predict",status="200"}} {len(traffic.answers)}.0' in figures
     # And a service that ends in good order leaves no worker behind for anyone to wait for.
     assert promotions.live_workers(orders.name) == []
 

@@ -27,7 +27,7 @@ def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
         go.set()
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    together: Together[int, int] = Together(answer, most=8)
+    together: Together[int, int] = Together(answer, list, most=8)
     together.start()
     found = asyncio.run(ask())
     together.stop()
@@ -53,7 +53,53 @@ def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None
         assert await waiting == 1
         assert await together.ask(2, 101) == 2
 
-    together: Together[int, int] = Together(answer, most=1000, waiting=1000)
+    together: Together[int, int] = Together(answer, list, most=1000, waiting=1000)
     together.start()
     asyncio.run(ask())
+    together.stop()
+
+
+def test_quick_calls_of_one_turn_are_computed_on_the_loop_and_given_when_they_are_kept() -> None:
+    groups: list[list[int]] = []
+    threads: set[str] = set()
+    go = threading.Event()
+
+    def compute(group: Sequence[int]) -> list[int | Exception]:
+        threads.add(threading.current_thread().name)
+        groups.append(list(group))
+        return [ValueError(str(n)) if n == 2 else n for n in group]
+
+    def keep(answers: Sequence[int | Exception]) -> list[int | Exception]:
+        threads.add(threading.current_thread().name)
+        go.wait(10)
+        return [ServiceUnavailableError("full", next_step="") if n == 3 else n for n in answers]
+
+    async def ask() -> list[int | BaseException]:
+        waiting = [asyncio.ensure_future(together.ask(n, 1, quick=True)) for n in range(5)]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in waiting)
+        go.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    together: Together[int, int] = Together(compute, keep, most=1000)
+    together.start()
+    found = asyncio.run(ask())
+    together.stop()
+    assert groups == [[0, 1, 2, 3, 4]]
+    assert threads == {"MainThread", "answers-kept"}
+    assert [type(n).__name__ for n in found] == ["int", "int", "ValueError", "ServiceUnavailableError", "int"]
+
+
+def test_an_answer_that_cannot_be_kept_is_not_given() -> None:
+    def keep(_: Sequence[int | Exception]) -> list[int | Exception]:
+        raise OSError("gone")
+
+    async def ask(*, quick: bool) -> None:
+        with pytest.raises(OSError, match="gone"):
+            await together.ask(1, 1, quick=quick)
+
+    together: Together[int, int] = Together(list, keep, most=1000)
+    together.start()
+    asyncio.run(ask(quick=True))
+    asyncio.run(ask(quick=False))
     together.stop()

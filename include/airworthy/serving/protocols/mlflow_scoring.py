@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
@@ -20,7 +20,7 @@ from airworthy.config import Settings
 from airworthy.serving.contract import example
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
-from airworthy.serving.plain_route import PlainRoute, answer_json, documented, provenance
+from airworthy.serving.plain_route import Call, PlainRoute, answer_json, documented, media_type, provenance
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 
@@ -74,8 +74,8 @@ def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRou
         "/invocations", summary="MLflow's scoring protocol", openapi_extra=body, dependencies=key_dependencies(settings),
         responses={200: {"model": Probabilities}, 422: {"description": "Columns or values that cannot be used are named"}},
     )  # fmt: skip
-    async def invocations(request: Request) -> Response:
-        rows = _rows(request.headers.get("content-type", ""), await request.body(), predictor)
+    async def invocations(call: Call) -> Response:
+        rows = _rows(media_type(call), call.content, predictor)
         with metrics.prediction(case.name):
             found = (await answers.answer(rows)).predictions
         metrics.count(case.name, found)
@@ -96,8 +96,7 @@ def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRou
     return routes
 
 
-def _rows(content_type: str, body: bytes, predictor: Predictor) -> Rows:
-    kind = content_type.partition(";")[0].strip().lower()
+def _rows(kind: str, body: bytes, predictor: Predictor) -> Rows:
     if kind == "text/csv":
         return _csv(body, predictor)
     if kind != "application/json":

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -21,7 +21,7 @@ from airworthy.config import Settings
 from airworthy.serving.contract import MAX_BATCH, Prediction, example
 from airworthy.serving.guards import key_dependencies
 from airworthy.serving.metrics import Metrics
-from airworthy.serving.plain_route import PlainRoute, answer_json, documented, provenance
+from airworthy.serving.plain_route import Call, PlainRoute, answer_json, documented, provenance
 from airworthy.serving.predictor import Predictor
 from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 
@@ -130,10 +130,10 @@ def router(predictors: Mapping[str, Predictor], metrics: Metrics, settings: Sett
         "/models/{name}/infer", summary="Predictions",
         **described | {"openapi_extra": described["openapi_extra"] | name_path},
     )  # fmt: skip
-    async def infer(request: Request) -> Response:
-        name, wanted = request.path_params["name"], request.path_params.get("wanted")
+    async def infer(call: Call) -> Response:
+        name, wanted = call.path_params["name"], call.path_params.get("wanted")
         find(name, wanted)
-        content, binary = _split(request, await request.body())
+        content, binary = _split(call)
         asked = _asked(content)
         rows = _rows(content, binary)
         with metrics.prediction(name):
@@ -186,16 +186,16 @@ def _asked(content: dict[str, Any]) -> list[str]:
     if not outputs:
         return list(OUTPUTS)
     names = [o.get("name") if isinstance(o, dict) else None for o in outputs] if isinstance(outputs, list) else [None]
-    if strange := [n for n in names if n not in OUTPUTS]:
+    if strange := [n for n in names if not isinstance(n, str) or n not in OUTPUTS]:
         refuse(("outputs", f"{str(strange[0])[:60]!r} is none of {', '.join(OUTPUTS)}"))
     return [str(n) for n in dict.fromkeys(names)]
 
 
-def _split(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
+def _split(call: Call) -> tuple[dict[str, Any], bytes]:
     """The JSON header, and the binary tensors behind it."""
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if call.header(b"content-encoding") not in (None, "identity"):
         refuse(("content-encoding", "send the body as it is"))
-    length = request.headers.get(HEADER_LENGTH)
+    body, length = call.content, call.header(HEADER_LENGTH.lower().encode())
     if length is None:
         return parse_json(body), b""
     if not length.isdecimal() or int(length) > len(body):
@@ -226,12 +226,15 @@ def _values(name: str, tensor: dict[str, Any], binary: bytes) -> tuple[list[Any]
     whole = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
     if not whole or not isinstance(shape, list) or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
         refuse((where, f"shape {str(shape)[:60]}; give [n] or [n, 1]"))
-    if datatype != "BYTES" and datatype not in NUMBERS:
+    if not isinstance(datatype, str) or (datatype != "BYTES" and datatype not in NUMBERS):
         refuse((where, f"datatype {str(datatype)[:60]!r} is none of BYTES, {', '.join(NUMBERS)}"))
     rows = shape[0]
     if rows > MAX_BATCH:
         refuse((where, f"{rows} rows; send at most {MAX_BATCH}"))
-    size = (tensor.get("parameters") or {}).get("binary_data_size")
+    parameters = tensor.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        refuse((where, "parameters is not an object"))
+    size = parameters.get("binary_data_size")
     if size is not None:
         if type(size) is not int or not 0 <= size <= len(binary):
             refuse((where, "binary_data_size does not fit the body"))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
+import msgspec
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
@@ -58,10 +60,9 @@ class RowAnswers:
             requests = [self._checked(number, row) for number, row in enumerate(rows)]
             return await self._predictor.predict(requests, pinned=pinned)
         columns = self._predictor.serving().model.columns
-        problems = [(name, "missing") for name in columns if name not in names]
-        problems += [(name, "no input of the model") for name in sorted(names - columns.keys())]
-        if problems:
-            refuse(*problems)
+        if names != columns.keys():
+            problems = [(name, "missing") for name in columns if name not in names]
+            refuse(*problems, *((name, "no input of the model") for name in sorted(names - columns.keys())))
         return await self._predictor.score(rows, pinned=pinned)
 
     def _checked(self, number: int, row: Mapping[str, Any]) -> BaseModel:
@@ -85,6 +86,11 @@ def parse_json(body: bytes, *, nan_is_missing: bool = False) -> dict[str, Any]:
         body: The body.
         nan_is_missing: Take ``NaN`` for null: it is no JSON, yet some public clients write it. Infinity is always refused.
     """
+    found: Any
+    with suppress(ValueError, RecursionError):
+        found = msgspec.json.decode(body)
+        if isinstance(found, dict):
+            return found
 
     def constant(name: str) -> None:
         if name != "NaN" or not nan_is_missing:
