@@ -131,7 +131,10 @@ def skew(
     from airworthy.intervals import Interval
     from airworthy.monitoring import skew as skew_stage
 
-    show_record(skew_stage(use_case(name), Interval.of(last_day), days, run=run_name()))
+    case = use_case(name)
+    with by_hand("skew", case.name, f"{days} days until {last_day}"):
+        outcome = skew_stage(case, Interval.of(last_day), days, run=run_name())
+    show_record(outcome)
 
 
 def monitor(
