@@ -51,6 +51,7 @@ class Settings(BaseSettings):
         pipeline_repository: Path or URL of the git repository that releases of the pipeline are built from; by default the
             checkout that runs. ``uv``: the program that builds them; by default the checkout's, or that of the PATH.
         drain_seconds: So long a switch of the pipeline's release waits for running tasks before it gives up.
+        ready_seconds: So long a program of the embedded platform may take until it does its work; a busy machine needs more.
         who: Name written into the promotion log for actions of this process.
         cost_currency, cost_per_cpu_hour, cost_per_gb_hour, cost_per_gb_written: What a CPU-hour, a gigabyte (1e9 bytes)
             of memory for an hour and a gigabyte written cost. The defaults have the size of a cloud's list prices and
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     pipeline_repository: str = ""
     uv: str = ""
     drain_seconds: int = Field(default=900, ge=1)
+    ready_seconds: int = Field(default=240, ge=1)
     who: str = "airworthy"
     expectations: Path = PROJECT_ROOT / "great_expectations" / "suites"
     lock_file: Path = PROJECT_ROOT / "uv.lock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from airworthy.platform.programs import AIRFLOW, PROGRAMS
 from airworthy.platform.supervisor import State, Supervisor
 
 Say = Callable[[str], None]
-READY_TIMEOUT_S = 240.0
 LOG_TAIL = 15
 
 
@@ -207,33 +206,43 @@ def _start_all(supervisor: Supervisor, say: Say) -> dict[str, float]:
     get_settings.cache_clear()  # only now is it known where the socket is
     seconds |= migrations.run(["databases"])
 
+    failures: list[Exception] = []
+
     def strand(schema: str, names: tuple[str, ...]) -> None:
         start = time.monotonic()
-        if schema:
-            seconds.update(migrations.run_apart(schema))
-            say(f"schemas: {schema} ({time.monotonic() - start:.1f} s)")
-        supervisor.start_programs(names)
-        started = time.monotonic()
-        for name in names:
-            seconds[name] = _wait(supervisor, name, say, started)
+        try:
+            if schema:
+                seconds.update(migrations.run_apart(schema))
+                say(f"schemas: {schema} ({time.monotonic() - start:.1f} s)")
+            supervisor.start_programs(names)
+            started = time.monotonic()
+            for name in names:
+                seconds[name] = _wait(supervisor, name, say, started, given_up=failures)
+        except Exception as error:
+            failures.append(error)
 
     strands = [("airflow", AIRFLOW), ("mlflow", ("mlflow",)), ("tables", ("service",)), ("", ("reports",))]
     with ThreadPoolExecutor(max_workers=len(strands)) as pool:
-        for done in [pool.submit(strand, *s) for s in strands]:
-            done.result()
+        for arguments in strands:
+            pool.submit(strand, *arguments)
+    if failures:
+        raise failures[0]
     return seconds
 
 
-def _wait(supervisor: Supervisor, name: str, say: Say, start: float) -> float:
-    """Wait until a program that was started at ``start`` does its work; returns the seconds that it took."""
+def _wait(supervisor: Supervisor, name: str, say: Say, start: float, *, given_up: Sequence[Exception] = ()) -> float:
+    """Wait until a program that was started at ``start`` does its work; returns the seconds that it took.
+
+    Nobody waits for the rest once something failed (``given_up``): a switch goes back the sooner.
+    """
     settings, problem = get_settings(), ""
-    while time.monotonic() - start < READY_TIMEOUT_S:
+    while time.monotonic() - start < settings.ready_seconds:
         state = supervisor.states().get(name)
         if state is None:
             raise ServiceUnavailableError(
                 "the process supervisor is gone", next_step="see `airworthy logs supervisor`, then `airworthy up`"
             )
-        if state.state == "FATAL":
+        if state.state == "FATAL" or given_up:
             problem = state.detail
             break
         problem = health.problem(settings, state)

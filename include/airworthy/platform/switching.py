@@ -33,7 +33,7 @@ from airworthy.records import Record
 
 Say = Callable[[str], None]
 CHECKOUT = "checkout"
-HEALTHY_LOOKS, LOOK_S, HEALTHY_WITHIN_S = 3, 2.0, 90.0
+HEALTHY_LOOKS, MOST_LOOKS, LOOK_S = 3, 20, 2.0
 PATIENCE_S = 2.0
 
 
@@ -273,14 +273,14 @@ class _Switcher:
 
     def unhealthy(self, place: Place) -> str:
         """What is wrong with the platform that was started from a place; empty when all of it does its work for a while."""
-        good, deadline = 0, time.monotonic() + HEALTHY_WITHIN_S
-        while good < HEALTHY_LOOKS:  # one after the other: a program that dies again and again has good moments
+        good, last = 0, ""
+        for _ in range(MOST_LOOKS):  # one after the other: a program that dies again and again has good moments
             words = self.command(place, "status")
-            good = 0 if words else good + 1
-            if words and time.monotonic() > deadline:
-                return words
+            good, last = (0, words) if words else (good + 1, last)
+            if good == HEALTHY_LOOKS:
+                return strangers(place)
             time.sleep(LOOK_S)
-        return strangers(place)
+        return last
 
     def command(self, place: Place, name: str) -> str:
         """One of the platform's own commands, by the code of a place; returns what went wrong, in words, or nothing."""

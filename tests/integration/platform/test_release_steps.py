@@ -130,3 +130,12 @@ def test_a_folder_that_was_changed_after_it_was_tried_is_not_switched_to(
     assert row.state == "refused"
     assert switching.carry_out()  # nothing is asked for any more
     assert ledger.current() is None
+
+
+@pytest.mark.parametrize("end", [ledger.FELL_BACK, ledger.REFUSED])
+def test_a_switch_that_did_not_get_there_fails_the_run_and_is_the_last_word(release: PipelineRelease, end: str) -> None:
+    generation = switching.ask(release, who="t", why="t")
+    ledger.end_switch(generation, end, "the migration failed")
+    with pytest.raises(ReleaseError, match="not switched: the migration failed"):
+        release_steps.ended(RUN, generation)
+    assert release_steps.finish(RUN) == state() == (end, "the migration failed")

@@ -85,7 +85,7 @@ class World:
 @pytest.fixture
 def world(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(switching, "LOOK_S", 0.01)
-    monkeypatch.setattr(switching, "HEALTHY_WITHIN_S", 0.0)
+    monkeypatch.setattr(switching, "MOST_LOOKS", switching.HEALTHY_LOOKS)
     return World(platform_env.var)
 
 
