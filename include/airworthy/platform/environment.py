@@ -138,7 +138,8 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """A shell's environment without what would harm a service.
 
     Left out: ``PYTHONDONTWRITEBYTECODE`` (every start would compile everything again), variables of another Airflow,
-    variables of Python's start-up.
+    variables of Python's start-up; and the folder of figures that Feast names when it is imported, as in every task: it goes
+    with the process that made it.
     """
     harmful = {
         "PYTHONDONTWRITEBYTECODE",
@@ -147,6 +148,8 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         "AIRFLOW_HOME",
         "AIRFLOW_CONFIG",
         "AIRWORTHY_SERVING_STAGE",
+        "PROMETHEUS_MULTIPROC_DIR",
+        "PROMETHEUS_MULTIPROCESS_DIR",
         SWITCH,
     }
     return {n: v for n, v in environ.items() if n not in harmful and not n.startswith("AIRFLOW__")}

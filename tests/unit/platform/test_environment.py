@@ -102,3 +102,8 @@ def test_one_thread_for_numeric_libraries_and_no_telemetry(settings: Settings) -
         assert env["GX_ANALYTICS_ENABLED"] == "False"
         assert env["DO_NOT_TRACK"] == "1"
     assert environment.mlflow_env(settings)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_what_feast_names_in_a_task_reaches_no_process_that_outlives_it() -> None:
+    names = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
+    assert environment.inherited(dict.fromkeys(names, "/tmp/feast_metrics_x") | {"LANG": "C"}) == {"LANG": "C"}
