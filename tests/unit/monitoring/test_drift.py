@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from airworthy.config.operations_spec import Monitoring
 from airworthy.monitoring import drift
 
 COLUMNS = {"amount": "float64", "hour": "int64", "channel": "string", "town": "string", "vip": "boolean"}
@@ -38,6 +39,24 @@ def test_nothing_drifts_between_samples_of_one_world(size, seed):
     result = measure(table(5000, 100), table(size, seed))
     assert result.drifted == ()
     assert result.share == 0.0
+
+
+def test_of_two_hundred_columns_of_one_world_hardly_one_drifts_and_no_window_asks():
+    """Many looks find something by chance: one column in fifty at most, far from the share that asks for a training."""
+
+    def wide(n: int, seed: int) -> pa.Table:
+        rng = np.random.default_rng(seed)
+        numbers = (rng.normal(size=(140, n)), rng.gamma(2, 40, (140, n)), rng.exponential(15, (140, n)))
+        columns = {f"n{i}": pa.array(numbers[i % 3][i]) for i in range(140)}
+        return pa.table(columns | {f"c{i}": pa.array(rng.choice(TOWNS[: 2 + i], n).tolist()) for i in range(60)})
+
+    kinds = {f"n{i}": "float64" for i in range(140)} | {f"c{i}": "string" for i in range(60)}
+
+    result = measure(wide(2000, 100), wide(400, 1), kinds)
+
+    assert result.no_data == ()
+    assert len(result.drifted) <= 4, result.drifted
+    assert result.share < Monitoring().drift_share / 10
 
 
 def test_planted_shifts_are_found_and_named_worst_first():
