@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, CronTriggerTimetable, task
 
 from airworthy.config import use_cases
+from airworthy_delivery import wakes
 
 with DAG(
     dag_id="platform.housekeeping",
@@ -71,9 +72,9 @@ with DAG(
 
         with outcomes():
             outcome = tidy()
-        removed, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
+        gone, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
         words = (
-            f"{removed} files of old versions, {len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline "
+            f"{gone} files of old versions, {len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline "
             f"removed, {joined} small files joined"
         )
         return report(outcome, words)
@@ -90,6 +91,7 @@ with DAG(
         return {"url": url, "at": made.at.isoformat()}
 
     names = sorted(use_cases())
+    wakes()
     overdue.expand(name=names)
     drills()
     reconcile.expand(name=names) >> tidy() >> backup()

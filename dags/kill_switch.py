@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from airflow.sdk import DAG, Param, task
 
 from airworthy.config import use_cases
+from airworthy_delivery import wakes
 
 EVERY = "*"
 
@@ -48,7 +49,10 @@ def build(act: str, words: str) -> DAG:
             note(said)
             return said
 
-        switch()
+        if act == "pause":
+            switch()
+        else:  # what waited meanwhile is delivered now
+            switch() >> wakes()
     return dag
 
 

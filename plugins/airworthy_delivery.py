@@ -11,7 +11,7 @@ from airflow.sdk import Param, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 import airworthy_wiring as wiring
-from airworthy.config import UseCase, get_settings, get_use_case
+from airworthy.config import UseCase, get_settings, get_use_case, use_cases
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -126,6 +126,26 @@ def watch(case: UseCase) -> Callable[..., Any]:
             return _told(watch_stage(get_use_case(case.name), staged["delivery"], run=run_name()))
 
     return run
+
+
+def wakes() -> list[Any]:
+    """Wake each ``.deliver`` whose challenger nobody delivers: after a pause, or a trial that saw too little."""
+
+    def wake(case: UseCase) -> Any:
+        @task(task_id=f"wake_{case.name}", outlets=[wiring.challenger(case)])
+        def run() -> object:
+            from airworthy.delivery import waiting
+            from airworthy_tasks import outcomes
+
+            with outcomes():
+                digest = waiting(get_use_case(case.name))
+            if not digest:
+                raise AirflowSkipException("no challenger waits for a delivery that nobody has begun")
+            return digest
+
+        return run()
+
+    return [wake(case) for case in use_cases().values()]
 
 
 def _told(outcome: DeliveryOutcome) -> object:

@@ -56,6 +56,8 @@ def outcomes() -> Iterator[None]:
 def action(name: str, use_case: str, subject: str, why: str) -> Iterator[Acting]:
     """As ``outcomes``, for a form that does something in a person's name: what and why, and what came of it, is kept.
 
+    What was not done fails, also because others were first: a person would take a skipped one for done.
+
     Args:
         name: What is done, such as ``rollback``.
         use_case: The use case; empty for all of them.
@@ -64,7 +66,7 @@ def action(name: str, use_case: str, subject: str, why: str) -> Iterator[Acting]
     """
     from airworthy.ledger.audit import acting
 
-    with _measured(), _translated():
+    with _measured(), _translated(AirflowFailException):
         refuse_another_wheel(Path(get_current_context()["dag"].fileloc))
         with acting(actor(), name, use_case, subject, why, "airflow", run=run_name()) as act:
             yield act
@@ -125,12 +127,12 @@ def _keep_usage(used: measuring.Usage, outcome: str) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(superseded: type[Exception] = AirflowSkipException) -> Iterator[None]:
     try:
         yield
     except (SupersededError, StaleVerdictError) as error:
         note(str(error.what))
-        raise AirflowSkipException(str(error)) from error
+        raise superseded(str(error)) from error
     except (ServiceUnavailableError, OtherWheelError):
         raise  # and is tried again
     except AirworthyError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Annotated
 
@@ -120,6 +121,7 @@ def migrate(
 
 def demo() -> None:
     """Play a year of real flights against the platform, and tell what it decided."""
+    os.environ.setdefault("AIRWORTHY_OVERLAY", "demo")  # steps of seconds, see use_cases/flight_delays/demo.yaml
     from airworthy.platform import demo as story
 
     raise typer.Exit(story.run())

@@ -41,11 +41,14 @@ class Delivery(Spec):
         switch_timeout_s: So long workers may take to load a release.
         shadow: First let the challenger score everything too, unseen. What fails there has cost nobody an answer.
         steps: Shares of the requests that the challenger answers, one step after the other; empty: no canary.
-        min_requests: A step that finds nothing ends after so many requests of the challenger. With 300, each of the
-            faults that ``make bench BENCH=canary`` plants is found before.
+        min_requests: A step that finds nothing ends after so many requests of the challenger and so many of the champion.
+            With 300, each of the faults that ``make bench BENCH=canary`` plants is found before.
+        min_timed: And after so many compared model times of either. Workers time one request of those that they answer
+            together, and none of the first of a loaded model.
         longest_wait_s: A step that has not seen so many by then is inconclusive. An hour is long for a service with
             clients and short for one that is asked once a night: give that one more, or ``on_inconclusive: promote``.
-        idle_wait_s: The same for a service that nobody has asked anything in the step: there is nothing to wait for.
+        idle_wait_s: The same for a service that nobody has asked anything in the step; by default as long. Clients that
+            come in an hour are worth the wait, unless it is known that there are none.
         look_s: Time between two looks. The test allows for any number of looks.
         on_inconclusive: ``abort`` leaves the champion and keeps the challenger for another delivery (no evidence is no
             pass); ``promote`` takes the verdict and the staging check for enough.
@@ -65,8 +68,9 @@ class Delivery(Spec):
     shadow: bool = True
     steps: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.05, 0.25, 0.5], max_length=10)
     min_requests: int = Field(default=300, ge=1)
+    min_timed: int = Field(default=30, ge=1)
     longest_wait_s: float = Field(default=3600.0, gt=0)
-    idle_wait_s: float = Field(default=10.0, gt=0)
+    idle_wait_s: float | None = Field(default=None, gt=0)
     look_s: float = Field(default=1.0, gt=0)
     on_inconclusive: Literal["abort", "promote"] = "abort"
     max_false_abort: float = Field(default=0.05, gt=0, lt=1)

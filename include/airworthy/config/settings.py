@@ -26,6 +26,8 @@ class Settings(BaseSettings):
         env: ``dev``, ``staging`` or ``prod``; prefix of MLflow experiments and registered models.
         var: Folder of everything that running makes.
         use_cases: Import paths of the use-case packages, comma-separated.
+        overlay: Name of a YAML file beside each ``use_case.yaml`` whose keys replace those of it, where there is one:
+            ``make demo`` plays with ``demo``.
         lake_url, landing_url, release_url, docs_url, backup_url: Folders or object-store URLs.
         ledger_dsn: SQLAlchemy URL of the platform's own database.
         feast_registry_dsn: SQLAlchemy URL of Feast's registry.
@@ -63,6 +65,7 @@ class Settings(BaseSettings):
     env: Literal["dev", "staging", "prod"] = "dev"
     var: Path = PROJECT_ROOT / "var"
     use_cases: str = "use_cases.flight_delays"
+    overlay: str = Field(default="", pattern="^[a-z_]*$")
     lake_url: str = ""
     landing_url: str = ""
     release_url: str = ""

@@ -6,7 +6,7 @@ import importlib
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError, model_validator
@@ -84,7 +84,7 @@ class UseCase(Spec):
 
 
 def load_use_case(package: str) -> UseCase:
-    """Read the ``use_case.yaml`` of a package.
+    """Read the ``use_case.yaml`` of a package, and the overlay beside it that the settings name.
 
     Raises:
         ConfigurationError: no such package or file, or a key or value that the schema refuses; the message names it.
@@ -98,6 +98,9 @@ def load_use_case(package: str) -> UseCase:
     path = Path(str(module.__file__)).parent / "use_case.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        overlay = path.with_name(f"{get_settings().overlay}.yaml")
+        if overlay != path and overlay.exists():
+            content = _laid_over(content, yaml.safe_load(overlay.read_text(encoding="utf-8")))
         return UseCase.model_validate({**content, "package": package})
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigurationError(
@@ -109,6 +112,13 @@ def load_use_case(package: str) -> UseCase:
             f"{path} does not fit the schema:\n" + "\n".join(lines),
             next_step="correct the keys; `airworthy schema` prints the schema",
         ) from error
+
+
+def _laid_over(content: Any, overlay: Any) -> Any:
+    """The content with what an overlay says otherwise, key by key."""
+    if not (isinstance(content, dict) and isinstance(overlay, dict)):
+        return overlay
+    return content | {key: _laid_over(content.get(key), value) for key, value in overlay.items()}
 
 
 @lru_cache(maxsize=1)

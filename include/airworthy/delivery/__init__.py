@@ -1,7 +1,7 @@
 """From a challenger to the champion that answers, and back: staging check, approval, trial, promotion, watch, rollback."""
 
 from airworthy.delivery.choices import Candidate, candidates, offer
-from airworthy.delivery.deliver import again, deliver, promote, question, settle, stage, try_out, watch
+from airworthy.delivery.deliver import again, deliver, promote, question, settle, stage, try_out, waiting, watch
 from airworthy.delivery.rehearsal import overdue_rehearsal, rehearse_rollback
 from airworthy.delivery.rollback import RollbackOutcome, rollback
 
@@ -20,5 +20,6 @@ __all__ = [
     "settle",
     "stage",
     "try_out",
+    "waiting",
     "watch",
 ]

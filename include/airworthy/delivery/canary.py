@@ -5,6 +5,10 @@ requests that failed; requests whose model time is above the champion's median, 
 challenger is allowed ``max_slowdown`` times as long; decisions that cost, where labels are in. All of them in all steps
 together abort a challenger that is not worse with a probability of at most ``max_false_abort``: a union bound.
 
+A step goes on only with evidence: enough requests of both releases, and enough model times of both that were measured after
+the bounds were set. Workers answer requests in flight together and time one of such a group, so that many requests may be few
+times.
+
 Two things are no matter of chance: a challenger that a worker cannot load, and a served score that is not the release's own
 of the same features. One such abort is right whenever it happens. Score distributions are never held against the champion's:
 a retrained model should differ.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from airworthy.config.operations_spec import Delivery
 from airworthy.delivery.sequential import Evidence, Rate, threshold
@@ -24,6 +28,7 @@ QUANTILES = {"median model time": 0.5, "slowest model times": 0.9}
 # A quantile of fewer times than these is a guess.
 MIN_TIMES = 30
 ALPHA_OF_NO_FAULT = 0.05
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Seen:
         compared, differing, worst: Served scores of the challenger that were computed again from the logged features, how
             many of them differ, and by how much at most.
         problem: Why workers cannot serve it, in words.
+        unread: Why workers could not even get at it, which says nothing about it.
+        waiting: A live worker that does not serve it yet, for whatever reason.
     """
 
     challenger: Arm = field(default_factory=Arm)
@@ -60,13 +67,15 @@ class Seen:
     differing: int = 0
     worst: float = 0.0
     problem: str = ""
+    unread: str = ""
+    waiting: str = ""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do now, why, and the figures behind it."""
+    """What to do now, why, and the figures behind it. ``unread``: it cannot be tried now, and nothing is said about it."""
 
-    kind: Literal["hold", "go on", "abort", "inconclusive"]
+    kind: Literal["hold", "go on", "abort", "inconclusive", "unread"]
     words: str
     figures: dict[str, float]
 
@@ -109,14 +118,27 @@ class Step:
         if words:
             return Decision("abort", words, figures)
         asked = f"{ours.requests} requests of the challenger, {theirs.requests} of the champion"
-        if ours.requests >= self._spec.min_requests:
+        if seen.unread:
+            return Decision("unread", seen.unread, figures)
+        lacking = self._lacking(ours, theirs) or (f"all workers with it ({seen.waiting})" if seen.waiting else "")
+        if not lacking:
             return Decision("go on", f"nothing found in {asked}{self._unseen(seen)}", figures)
-        if not ours.requests and not theirs.requests and waited_s >= self._spec.idle_wait_s:
+        idle_s = self._spec.idle_wait_s or self._spec.longest_wait_s
+        if not ours.requests and not theirs.requests and not seen.waiting and waited_s >= idle_s:
             return Decision("inconclusive", f"nobody asked anything in {waited_s:.0f} s", figures)
         if waited_s >= self._spec.longest_wait_s:
-            lacking = f"{asked} in {waited_s:.0f} s, {self._spec.min_requests} of the challenger are needed"
-            return Decision("inconclusive", lacking, figures)
+            return Decision("inconclusive", f"{asked} in {waited_s:.0f} s, {lacking} are needed", figures)
         return Decision("hold", asked, figures)
+
+    def _lacking(self, ours: Arm, theirs: Arm) -> str:
+        """What is not enough to say that nothing is found, in words: nobody to compare with is no evidence."""
+        requests, timed = self._spec.min_requests, self._spec.min_timed
+        words = [f"{requests} of the {name}" for name, arm in _named(ours, theirs) if arm.requests < requests]
+        # Both quantiles count the same times.
+        evidence = self._evidence[next(iter(QUANTILES))]
+        compared = _named(evidence.challenger[0], evidence.champion[0])
+        words += [f"{timed} timed ones of the {name} after the bounds were set" for name, n in compared if n < timed]
+        return " and ".join(words)
 
     def _count(self, name: str, ours: Rate, theirs: Rate) -> None:
         tolerated = self._spec.tolerated_cost if name == "costly decisions" else 1.0
@@ -135,8 +157,6 @@ class Step:
             # The bound is set by what was seen before this look, or the look would choose its own question.
             champion_bucket = _bucket_of_quantile(before["champion"], share)
             challenger_bucket = self._bucket_of(champion_bucket)
-            if challenger_bucket is None:
-                continue
             evidence = self._evidence[name]
             (a, b), (c, d) = evidence.challenger, evidence.champion
             self._count(
@@ -145,12 +165,11 @@ class Step:
                 (c + sum(new_theirs), d + sum(new_theirs[champion_bucket + 1 :])),
             )
 
-    def _bucket_of(self, champion_bucket: int) -> int | None:
-        """The bucket whose upper bound is at least ``max_slowdown`` times that of another; None beyond the last."""
-        if champion_bucket >= len(self._bounds):
-            return None
-        slow = self._bounds[champion_bucket] * self._spec.max_slowdown
-        return next((i for i, bound in enumerate(self._bounds) if bound >= slow), None)
+    def _bucket_of(self, champion_bucket: int) -> int:
+        """The bucket whose upper bound is at least ``max_slowdown`` times that of another; the last one has no bound."""
+        last = len(self._bounds)
+        slow = self._bounds[champion_bucket] * self._spec.max_slowdown if champion_bucket < last else float("inf")
+        return next((i for i, bound in enumerate(self._bounds) if bound >= slow), last)
 
     def _differs(self, seen: Seen) -> str:
         if not seen.differing:
@@ -189,7 +208,13 @@ class Step:
             "champion_requests": seen.champion.requests, "champion_errors": seen.champion.errors,
             "compared": seen.compared, "labelled": seen.challenger.labelled, "limit": round(self._limit, 3),
         }  # fmt: skip
+        timed = self._evidence[next(iter(QUANTILES))]
+        found |= {"timed": timed.challenger[0], "champion_timed": timed.champion[0]}
         return found | {f"evidence: {name}": round(self._evidence[name].log_value, 3) for name in METRICS}
+
+
+def _named(challenger: T, champion: T) -> tuple[tuple[str, T], tuple[str, T]]:
+    return ("challenger", challenger), ("champion", champion)
 
 
 def _bucket_of_quantile(counts: Sequence[int], share: float) -> int:

@@ -8,10 +8,9 @@ from datetime import datetime
 
 from airworthy.config import UseCase, get_settings
 from airworthy.lake.landing import write_file
-from airworthy.ledger import promotions
+from airworthy.ledger import deliveries, promotions
 from airworthy.ledger.models import Promotion
 from airworthy.records import Record
-from airworthy.registry.states import GONE
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ class Candidate(Record):
         version: Version of the registered model.
         generation: When it last became champion, in the promotion log.
         served_from: The same in wall time, UTC.
-        withdrawn: It was itself rolled back from, so that it is not the default.
+        withdrawn: It was itself rolled back from, or turned down since, so that it is not the default.
     """
 
     digest: str
@@ -37,13 +36,19 @@ class Candidate(Record):
 def candidates(use_case: UseCase) -> list[Candidate]:
     """Releases that really served before, the newest first, without the present champion.
 
-    A release that the workers could not load (its delivery was undone) is in the promotion log, but never served.
+    Whether one served is not read from its state, which may have changed since: a release is not offered when its files are
+    gone, or when no worker ever acknowledged it. One that was turned down later is offered, as one that was rolled back from.
     """
     rows = promotions.changes(use_case.name)
     if not rows:
         return []
-    good = {r.digest: r for r in promotions.releases(use_case.name) if r.state not in GONE}
-    standing = _standing(rows)
+    never = deliveries.never_served(use_case.name)
+    good = {
+        r.digest: r
+        for r in promotions.releases(use_case.name)
+        if r.state != promotions.REMOVED and r.digest not in never
+    }
+    standing = [digest for digest in _standing(rows) if digest in good and good[digest].state != "refused"]
     newest = {row.to_digest: row for row in rows}
     return [
         Candidate(

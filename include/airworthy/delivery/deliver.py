@@ -9,7 +9,7 @@ from airworthy import registry
 from airworthy.config import UseCase
 from airworthy.delivery import promoting, staging, trial
 from airworthy.errors import ReleaseError, StaleVerdictError
-from airworthy.ledger import deliveries, promotions
+from airworthy.ledger import deliveries, promotions, switches
 from airworthy.ledger.audit import Via, record_action
 from airworthy.ledger.models import DeliveryRow
 from airworthy.records import DeliveryOutcome, Release, Verdict
@@ -104,6 +104,14 @@ def again(use_case: UseCase, digest: str, *, why: str) -> Release:
     registry.verify(release.digest)
     promotions.set_release_state(release.digest, "challenger", why)
     return release
+
+
+def waiting(use_case: UseCase) -> str:
+    """The newest challenger, if it waits for a delivery that nobody has begun and promotions are not paused; else empty."""
+    challengers = promotions.releases(use_case.name, "challenger")
+    if not challengers or deliveries.open_delivery(use_case.name) or switches.paused(use_case.name):
+        return ""
+    return challengers[-1].digest
 
 
 def question(use_case: UseCase, number: int) -> tuple[str, str]:

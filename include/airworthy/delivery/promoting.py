@@ -144,7 +144,7 @@ def _withdrawn(use_case: UseCase, row: DeliveryRow, why: str) -> DeliveryRow:
     if newest.from_digest == row.release_digest and newest.why.startswith(AUTOMATIC):
         reason = f"{newest.why.removeprefix(AUTOMATIC)}; {_back_at(newest)}"
         return trial.finish(use_case, row, _turned_down(row), reason)
-    return trial.finish(use_case, row, "stale", why)
+    return trial.finish(use_case, row, "stale", why, release="retired")
 
 
 def _gone(newest: Promotion) -> str:

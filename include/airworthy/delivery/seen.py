@@ -20,10 +20,14 @@ from airworthy.evaluation.known_labels import Key, key_of, labels_by_id
 from airworthy.intervals import Interval
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import data_now
+from airworthy.ledger.models import ServingWorker
 from airworthy.ledger.tallies import Tally, tallies
 from airworthy.serving import spool
+from airworthy.serving.champion import UNREAD
 
 LABELS_SECONDS = 5.0
+LASTING_SECONDS = 6.0
+"""A worker tries to load a release again every two seconds: what is still wrong after so long is no accident."""
 CLOCKS_SECONDS = 60.0  # by which the clocks of the ledger and of the spool's disk may differ
 MAX_ROWS = 200_000  # predictions of a step that labels are looked up for: more would say the same
 
@@ -54,6 +58,7 @@ class Observer:
         self._worst = 0.0
         self._labelled = {True: (0, 0), False: (0, 0)}
         self._looked = float("-inf")
+        self._not_ready: dict[tuple[str, int, str], float] = {}
 
     def seen(self) -> Seen:
         """Counts since the beginning of the step."""
@@ -64,7 +69,7 @@ class Observer:
         ours = _sum(counts.get("challenger", Tally()), counts.get("shadow", Tally()))
         return Seen(
             challenger=_arm(ours, self._labelled[True]), champion=_arm(counts.get("champion", Tally()), self._labelled[False]),
-            compared=self._compared, differing=self._differing, worst=self._worst, problem=self._problem(),
+            compared=self._compared, differing=self._differing, worst=self._worst, **self._workers(),
         )  # fmt: skip
 
     def _read_log(self) -> None:
@@ -115,13 +120,30 @@ class Observer:
             losses = sum(costs(self._use_case.problem, i, d, label) for i, d, label in labelled)
             self._labelled[arm] = (len(labelled), losses)
 
-    def _problem(self) -> str:
-        """A worker that says it cannot serve the challenger, in its own words."""
-        short = self._challenger[:12]
-        for worker in promotions.live_workers(self._use_case.name):
-            if worker.error and short in worker.error:
-                return f"worker {worker.instance}/{worker.pid}: {worker.error}"
-        return ""
+    def _workers(self) -> dict[str, str]:
+        """Live workers that do not serve the challenger: what that says about it, if it lasts."""
+        now, lasting = time.monotonic(), self._use_case.delivery.switch_timeout_s
+        late = [w for w in promotions.live_workers(self._use_case.name) if self._lacks_it(w)]
+        self._not_ready = {key: self._not_ready.get(key, now) for key in map(_key, late)}
+        found: dict[str, str] = {}
+        for worker in late:
+            seconds, error = now - self._not_ready[_key(worker)], worker.error or ""
+            words = f"worker {worker.instance}/{worker.pid}: {error or 'no error reported'}"
+            found["waiting"] = words
+            # What a worker cannot read, and a champion that it cannot load, are not the challenger's fault.
+            own = UNREAD not in error and (not error or self._challenger[:12] in error)
+            if own and error and seconds >= LASTING_SECONDS:
+                found["problem"] = words
+            elif seconds >= lasting:
+                found["problem" if own else "unread"] = f"{words}, for {seconds:.0f} s"
+        return found
+
+    def _lacks_it(self, worker: ServingWorker) -> bool:
+        return worker.generation < self._generation or self._challenger[:12] in (worker.error or "")
+
+
+def _key(worker: ServingWorker) -> tuple[str, int, str]:
+    return worker.instance, worker.pid, worker.process
 
 
 def costs(problem: Problem, prediction_id: str, decision: bool, label: bool) -> bool:

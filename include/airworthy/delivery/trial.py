@@ -75,7 +75,8 @@ def finish(
         row: The delivery.
         state: One of ``deliveries.ENDS``.
         why: In words.
-        release: The release's state from now on; one that became champion by somebody else's hand keeps that.
+        release: The release's state from now on; one that became champion by somebody else's hand keeps that. ``refused``
+            is for what was found wrong with it, or its verdict.
         figures: What was measured.
     """
     ending = {"state": state, "why": why, "release": release}
@@ -150,8 +151,6 @@ def _watch(use_case: UseCase, row: DeliveryRow) -> DeliveryRow:
             return superseded(use_case, row, newest[-1].digest)
         waited = deliveries.waited_s(row)
         decision = step.look(observer.seen(), waited)
-        if decision.kind == "hold" and (behind := _behind(use_case, generation, waited)):
-            decision = Decision("abort", behind, decision.figures)
         figures = {_name(use_case, row): decision.figures | {"seconds": round(waited, 1)}}
         if decision.kind != "hold":
             return _decided(use_case, row, decision, figures)
@@ -164,15 +163,6 @@ def superseded(use_case: UseCase, row: DeliveryRow, newer: str) -> DeliveryRow:
     return finish(use_case, row, "stale", f"superseded by the newer challenger {newer[:12]}", release="retired")
 
 
-def _behind(use_case: UseCase, generation: int, waited_s: float) -> str:
-    """Workers that did not take the challenger in time: whatever keeps them, it cannot be promoted to them."""
-    if waited_s < use_case.delivery.switch_timeout_s:
-        return ""
-    late = [w for w in promotions.live_workers(use_case.name) if w.generation < generation]
-    shown = "; ".join(f"{w.instance}/{w.pid}: {w.error or 'no error reported'}" for w in late[:3])
-    return f"{len(late)} workers did not load it in {waited_s:.0f} s ({shown})" if late else ""
-
-
 def _decided(
     use_case: UseCase, row: DeliveryRow, decision: Decision, figures: dict[str, dict[str, float]]
 ) -> DeliveryRow:
@@ -182,9 +172,12 @@ def _decided(
         return deliveries.move(row, state, f"{name}: {words}", step=step, figures=figures)
     if decision.kind == "abort":
         return finish(use_case, row, "aborted", f"{name}: {words}", figures=figures)
+    if decision.kind == "unread":
+        return give_up(use_case, row, f"{name}: {words}; it stays a challenger", figures)
     if use_case.delivery.on_inconclusive == "promote":
-        why = f"{name} inconclusive ({words}); delivery.on_inconclusive is promote"
-        return deliveries.move(row, "promote", why, figures=figures)
+        state, step = _state_of(use_case, row.step + 1)
+        why = f"{name} inconclusive ({words}); delivery.on_inconclusive is promote: it goes on"
+        return deliveries.move(row, state, why, step=step, figures=figures)
     why = f"{name} inconclusive ({words}); delivery.on_inconclusive is abort: it stays a challenger, deliver it again when there"
     return give_up(use_case, row, f"{why} are requests", figures)
 
@@ -195,7 +188,7 @@ def _intruded(use_case: UseCase, row: DeliveryRow) -> DeliveryRow:
     by = f"{newest.action} by {newest.who} as generation {newest.generation} ({newest.why})"
     if newest.action == "abort":
         return finish(use_case, row, "aborted", by)
-    return finish(use_case, row, "stale", f"during the trial: {by}")
+    return finish(use_case, row, "stale", f"during the trial: {by}", release="retired")
 
 
 def _name(use_case: UseCase, row: DeliveryRow) -> str:

@@ -111,6 +111,18 @@ def moves(number: int) -> list[DeliveryMove]:
         )
 
 
+def never_served(use_case: str) -> set[str]:
+    """Digests of releases that were delivered, and that all live workers never acknowledged: they did not come to ``watch``.
+
+    One that was promoted and taken back because workers could not load it is in the promotion log all the same.
+    """
+    seen = select(DeliveryMove.delivery_id).where(DeliveryMove.to_state.in_(("watch", "done")))
+    acknowledged = func.bool_or(DeliveryRow.id.in_(seen))
+    query = select(DeliveryRow.release_digest).where(DeliveryRow.use_case == use_case)
+    with transaction() as session:
+        return set(session.scalars(query.group_by(DeliveryRow.release_digest).having(~acknowledged)))
+
+
 def move(
     row: DeliveryRow, state: str, reason: str, *, step: int = 0, figures: dict[str, Any] | None = None,
     approver: str | None = None,

@@ -217,11 +217,15 @@ class Promotion(Base):
 
 
 class ServingWorker(Base):
-    """What each live worker of the prediction service has loaded."""
+    """What each live worker of the prediction service has loaded.
+
+    Replicas in containers may share instance and process ids: ``process`` is drawn by the process itself.
+    """
 
     __tablename__ = "serving_worker"
     instance: Mapped[str] = mapped_column(primary_key=True)
     pid: Mapped[int] = mapped_column(Integer, primary_key=True)
+    process: Mapped[str] = mapped_column(primary_key=True, server_default="")
     use_case: Mapped[str] = mapped_column(primary_key=True)
     generation: Mapped[int]
     digest: Mapped[str | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -21,6 +22,9 @@ from airworthy.records import Release, Verdict
 REMOVED = "removed"
 CHANGES = ("promote", "rollback")
 HEARTBEAT_LIMIT = timedelta(seconds=10)
+# Of two containers instance and process id may be the same, at the same time or one after the other: neither may write
+# over what the other says, and counts of the second are added to those of the first.
+PROCESS = uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -179,41 +183,47 @@ def promote(
         PausedError: promotions are paused; nothing was changed. A rollback is never refused for that.
         ReleaseError: retention removed its files; nothing was changed.
     """
-    current = champion(use_case)
-    if (current.digest if current else None) != expected:
-        raise _stale(use_case, expected, current)
-    generation = current.generation + 1 if current else 1
-    try:
-        with transaction() as session:
-            switches.refuse_while_paused(session, use_case, action)
-            # The unique (use_case, generation) makes this the compare-and-set: of two writers one inserts.
-            session.add(
-                Promotion(
-                    use_case=use_case, generation=generation, action=action, from_digest=expected, to_digest=to_digest,
-                    verdict_id=verdict_id, who=who, why=why, data_time=data_time,
-                )
-            )  # fmt: skip
-            session.flush()
-            # Retention takes the same row's lock before it removes files: one of the two sees what the other did.
-            state = session.scalar(select(ReleaseRow.state).where(ReleaseRow.digest == to_digest).with_for_update())
-            if state == REMOVED:
-                raise ReleaseError(
-                    f"the files of release {to_digest[:12]} of {use_case} were removed by retention",
-                    next_step="make it again (`airworthy reproduce`), or choose another of `airworthy promotions`",
-                )
-            session.execute(
-                update(ReleaseRow)
-                .where(ReleaseRow.use_case == use_case, ReleaseRow.state == "champion")
-                .values(state="retired", updated_at=func.now())
+    while True:
+        current = champion(use_case)
+        if (current.digest if current else None) != expected:
+            raise _stale(use_case, expected, current)
+        generation = current.generation + 1 if current else 1
+        row = Promotion(
+            use_case=use_case, generation=generation, action=action, from_digest=expected, to_digest=to_digest,
+            verdict_id=verdict_id, who=who, why=why, data_time=data_time,
+        )  # fmt: skip
+        try:
+            _promote(row)
+        except IntegrityError as error:
+            if not isinstance(error.orig, UniqueViolation):
+                raise
+            continue  # somebody wrote a row meanwhile: a step of a trial leaves the champion as it is
+        return Champion(to_digest, generation)
+
+
+def _promote(row: Promotion) -> None:
+    with transaction() as session:
+        switches.refuse_while_paused(session, row.use_case, row.action)
+        # The unique (use_case, generation) makes this the compare-and-set: of two writers one inserts.
+        session.add(row)
+        session.flush()
+        # Retention takes the same row's lock before it removes files: one of the two sees what the other did.
+        state = session.scalar(select(ReleaseRow.state).where(ReleaseRow.digest == row.to_digest).with_for_update())
+        if state == REMOVED:
+            raise ReleaseError(
+                f"the files of release {row.to_digest[:12]} of {row.use_case} were removed by retention",
+                next_step="make it again (`airworthy reproduce`), or choose another of `airworthy promotions`",
             )
-            session.execute(
-                update(ReleaseRow)
-                .where(ReleaseRow.digest == to_digest)
-                .values(state="champion", reason=why, updated_at=func.now())
-            )
-    except IntegrityError as error:
-        raise _stale(use_case, expected, champion(use_case)) from error
-    return Champion(to_digest, generation)
+        session.execute(
+            update(ReleaseRow)
+            .where(ReleaseRow.use_case == row.use_case, ReleaseRow.state == "champion")
+            .values(state="retired", updated_at=func.now())
+        )
+        session.execute(
+            update(ReleaseRow)
+            .where(ReleaseRow.digest == row.to_digest)
+            .values(state="champion", reason=row.why, updated_at=func.now())
+        )
 
 
 def try_out(
@@ -266,14 +276,15 @@ def report_worker(
     with transaction() as session:
         session.execute(
             text(
-                "INSERT INTO serving_worker (instance, pid, use_case, generation, digest, heartbeat, error) "
-                "VALUES (:instance, :pid, :use_case, :generation, :digest, now(), :error) "
-                "ON CONFLICT (instance, pid, use_case) DO UPDATE SET generation = EXCLUDED.generation, "
+                "INSERT INTO serving_worker (instance, pid, process, use_case, generation, digest, heartbeat, error) "
+                "VALUES (:instance, :pid, :process, :use_case, :generation, :digest, now(), :error) "
+                "ON CONFLICT (instance, pid, process, use_case) DO UPDATE SET generation = EXCLUDED.generation, "
                 "digest = EXCLUDED.digest, heartbeat = now(), error = EXCLUDED.error"
             ),
             {
                 "instance": instance,
                 "pid": pid,
+                "process": PROCESS,
                 "use_case": use_case,
                 "generation": generation,
                 "digest": digest,
@@ -285,7 +296,10 @@ def report_worker(
 def retire_worker(instance: str, pid: int) -> None:
     """A worker that stops in good order says so, and nobody waits for it."""
     with transaction() as session:
-        session.execute(text("DELETE FROM serving_worker WHERE instance = :i AND pid = :p"), {"i": instance, "p": pid})
+        session.execute(
+            text("DELETE FROM serving_worker WHERE instance = :i AND pid = :p AND process = :q"),
+            {"i": instance, "p": pid, "q": PROCESS},
+        )
 
 
 def live_workers(use_case: str) -> list[ServingWorker]:

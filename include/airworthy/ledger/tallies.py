@@ -6,7 +6,6 @@ generation of its own, is compared over its own requests alone, and a lost heart
 
 from __future__ import annotations
 
-import uuid
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -16,15 +15,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import ServingTally
+from airworthy.ledger.promotions import PROCESS
 
 Role: TypeAlias = Literal["champion", "challenger", "shadow"]
 
 BUCKETS_MS: tuple[float, ...] = tuple(round(10 ** (step / 10), 6) for step in range(-20, 41))
 """Upper bounds of the buckets of times: 0.01 ms to 10 s, each 1.26 times the one before; one more bucket has the rest."""
-
-# A container that starts again may have the same host name and process id as before: its counts begin at zero, and
-# must be added to the old ones instead of replacing them.
-_PROCESS = uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def report_tally(instance: str, pid: int, use_case: str, generation: int, role: 
         tally: Cumulative since the process began to serve the generation.
     """
     key = {
-        "instance": instance, "pid": pid, "process": _PROCESS, "use_case": use_case, "generation": generation, "role": role,
+        "instance": instance, "pid": pid, "process": PROCESS, "use_case": use_case, "generation": generation, "role": role,
     }  # fmt: skip
     counts = {"requests": tally.requests, "errors": tally.errors, "model_ms": list(tally.model_ms)}
     statement = insert(ServingTally).values(**key, **counts)

@@ -28,6 +28,8 @@ POLL_SECONDS = 0.2
 REPORT_SECONDS = 1.0
 DEFINITIONS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+UNREAD = "could not be read"
+"""In the error of a worker that could not get at a release, whatever the release is like."""
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +119,8 @@ class ChampionKeeper:
             # Whatever is wrong with a new release, the last good one goes on answering.
             log.exception("release %s of %s cannot serve", target.champion[:12], self.use_case.name)
             self._refused = (target, time.monotonic())
-            self.error = (
-                f"release {target.champion[:12]} (generation {target.generation}) cannot serve: {_words(error)}"
+            self.error = _problem(
+                f"release {target.champion[:12]} (generation {target.generation})", "cannot serve", error
             )
         else:
             self.serving, self.unfit = serving, None
@@ -180,8 +182,8 @@ class ChampionKeeper:
         except Exception as error:
             log.exception("release %s of %s cannot be tried", target.challenger[:12], self.use_case.name)
             self._refused = (target, time.monotonic())
-            self.error = f"release {target.challenger[:12]} on trial (generation {target.generation}) cannot be loaded: {_words(error)}"
-            self.counts.add(target.generation, "challenger" if target.share else "shadow", 1, 1)
+            which = f"release {target.challenger[:12]} on trial (generation {target.generation})"
+            self.error = _problem(which, "cannot be loaded", error)
         return replace(serving, trial=Trial(target.challenger, target.share, model))
 
     def _load(self, digest: str) -> LoadedModel:
@@ -238,6 +240,13 @@ def warm_up(model: LoadedModel, values: list[dict[str, Any]]) -> None:
                 f"release {model.digest[:12]} answers {probability} for the use case's example",
                 next_step="train again: the served features do not fit this model",
             )
+
+
+def _problem(release: str, what: str, error: Exception) -> str:
+    """Why a release does not serve: it is not as it must be, or store, disk or ledger did not give what is needed to know."""
+    outside = (OSError, SQLAlchemyError)
+    unread = isinstance(error, outside) or isinstance(error.__cause__, outside)
+    return f"{release} {UNREAD if unread else what}: {_words(error)}"
 
 
 def _words(error: Exception) -> str:

@@ -30,7 +30,8 @@ class Trial:
     Attributes:
         digest: Of the release on trial.
         share: Its share of the requests; 0 is shadow mode.
-        model: None when it could not be loaded: the champion answers in its place, and each request counts as its error.
+        model: None when it could not be loaded: the champion answers in its place. Such requests are nobody's: the worker
+            says what is wrong, and tries again.
     """
 
     digest: str
@@ -206,14 +207,17 @@ class Attempt:
     Attributes:
         probabilities: None where it failed.
         milliseconds: Of the first request; None when none was timed.
+        loaded: False when there was no model that could have been asked; then it counts nothing.
     """
 
     probabilities: list[float | None]
     milliseconds: float | None = None
+    loaded: bool = True
 
     def count(self, generation: int, role: Role, digest: str, counts: Counts) -> None:
         """Add it to the counts."""
-        counts.add(generation, role, len(self.probabilities), self.probabilities.count(None))
+        if self.loaded:
+            counts.add(generation, role, len(self.probabilities), self.probabilities.count(None))
         if self.milliseconds is not None:
             counts.time(generation, role, digest, self.milliseconds)
 
@@ -221,7 +225,7 @@ class Attempt:
 def attempt(trial: Trial, values: Values) -> Attempt:
     """Score by a challenger, whatever happens."""
     if trial.model is None:
-        return Attempt([None] * len(values))
+        return Attempt([None] * len(values), loaded=False)
     try:
         probabilities, milliseconds = _timed(trial.model, values, compared=True)
     except Exception:

@@ -8,14 +8,22 @@ import pytest
 
 from airworthy import registry
 from airworthy.config import UseCase
-from airworthy.delivery import candidates, rollback
+from airworthy.delivery import candidates, rollback, watch
 from airworthy.delivery.rollback import RollbackError
 from airworthy.errors import NoChampionError, ReleaseError
 from airworthy.ledger import promotions
 from airworthy.training import model_files
 from ports import free_port
 
-from ..serving.world import Traffic, promote, release, release_of, service  # noqa: TID252 - one small world for both
+from ..serving.world import (  # noqa: TID252 - one small world for both
+    Traffic,
+    delivered,
+    promote,
+    release,
+    release_of,
+    service,
+    undone,
+)
 
 
 def test_rollback_under_load_to_what_served_before_and_then_further_back(orders: UseCase, tmp_path: Path) -> None:
@@ -72,10 +80,31 @@ def test_a_release_that_workers_refused_never_served(orders: UseCase) -> None:
     first, bad, third = (release(orders, seed=n, version=n) for n in (1, 2, 3))
     promote(orders, first)
     promote(orders, bad, expected=first.digest)
-    promotions.set_release_state(bad.digest, "refused", "workers did not load it")
+    undone(orders, bad)
     promote(orders, third, expected=bad.digest)
     assert [c.version for c in candidates(orders)] == [1]
     assert rollback(orders, who="op", why="?").to_digest == first.digest
+
+
+def test_what_was_rolled_back_by_hand_while_it_was_watched_did_serve(orders: UseCase) -> None:
+    # Given a champion that every worker acknowledged, and that somebody rolls back while its delivery watches it.
+    first, second = (release(orders, seed=n, version=n) for n in (1, 2))
+    promote(orders, first)
+    promote(orders, second, expected=first.digest)
+    number = delivered(orders, second, "approval", "promote", "watch").id
+    rollback(orders, who="op", why="a call from a client")
+
+    ended = watch(orders, number, run="r")
+
+    # Then nothing is wrong with it: it stays, and can be gone back to by name.
+    assert (ended.status, "rollback by op" in ended.reason) == ("stale", True)
+    assert [(c.digest, c.withdrawn) for c in candidates(orders)] == [(second.digest, True)]
+    assert [r.digest for r in promotions.releases(orders.name, "retired")] == [second.digest]
+    # And so it is when it is turned down later; only it is nobody's default.
+    promotions.set_release_state(second.digest, "refused", "its next trial aborted it")
+    assert rollback(orders, to=second.digest[:10], who="op", why="it was right").to_digest == second.digest
+    promotions.set_release_state(first.digest, "refused", "another day")
+    assert [(c.digest, c.withdrawn) for c in candidates(orders)] == [(first.digest, True)]
 
 
 def test_an_altered_release_changes_nothing(orders: UseCase) -> None:

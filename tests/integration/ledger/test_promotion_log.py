@@ -196,6 +196,32 @@ def test_a_step_of_a_trial_that_was_decided_on_an_older_row_is_stale(platform_en
     assert promotions.traffic(CASE) == ended == promotions.Traffic(first, 3)
 
 
+def test_a_rollback_that_meets_a_step_of_a_trial_comes_after_it(
+    platform_env: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a champion with one before it, and a trial that takes its next step just when a rollback has read the log.
+    first, second, third = (release(n).digest for n in range(3))
+    promote(first, None)
+    promote(second, first)
+    read, steps = promotions.champion, iter((0.0, 0.25))
+
+    def champion(use_case: str) -> promotions.Champion | None:
+        found = read(use_case)
+        share = next(steps, None)
+        if share is not None:
+            try_out(third, share, promotions.traffic(CASE))
+        return found
+
+    monkeypatch.setattr(promotions, "champion", champion)
+
+    # When it is written, its generation is taken, twice, and yet the champion is the one that it was decided against.
+    back = promote(first, second, "rollback")
+
+    assert back == promotions.Champion(first, 5)
+    assert promotions.traffic(CASE) == promotions.Traffic(first, 5)
+    assert [r.action for r in promotions.promotion_log(CASE)][2:] == ["shadow", "canary", "rollback"]
+
+
 @pytest.mark.parametrize(("action", "share"), [("canary", 0.0), ("canary", 1.0), ("shadow", 0.1), ("promote", 0.0)])
 def test_a_trial_that_makes_no_sense_is_refused_by_the_database(
     platform_env: Settings, action: str, share: float

@@ -90,7 +90,7 @@ def history(shop: UseCase, monkeypatch: pytest.MonkeyPatch) -> dict[str, Release
         made[name] = world.release(shop, seed=number, version=number)
         world.promote(shop, made[name], expected=before)
         before = made[name].digest
-    promotions.set_release_state(made["bad"].digest, "refused", "workers did not load it")
+    world.undone(shop, made["bad"])
     for number, name in enumerate(("superseded", "challenger"), 6):
         made[name] = world.release(shop, seed=number, version=number)
     promotions.set_release_state(made["superseded"].digest, "retired", "superseded")

@@ -18,6 +18,7 @@ from airworthy.ledger.tallies import Tally, tallies
 from airworthy.monitoring import collect
 from airworthy.monitoring.collect import log_table, predictions, table_schemas
 from airworthy.records import Release
+from airworthy.serving.champion import UNREAD
 from ports import free_port
 
 from .test_prediction_api import logged
@@ -135,7 +136,7 @@ def test_a_challenger_that_cannot_be_loaded_costs_nobody_an_answer(orders: UseCa
         api.wait_generation(orders, 1, 60)
         begun = trial(orders, second, 0.9)
         api.wait_generation(orders, begun.generation)
-        # Then the champion answers, the worker tells why, and each request in its place is an error.
+        # Then the champion answers, and the worker tells why: it is no matter of counts.
         body = {"requests": [{**ORDER, "order_id": f"o-{n}"} for n in range(100)]}
         answer = api.post("/predict", body)
         assert {p["version"][:2] for p in answer.json()["predictions"]} == {"v1"}
@@ -146,9 +147,13 @@ def test_a_challenger_that_cannot_be_loaded_costs_nobody_an_answer(orders: UseCa
             "share": 0.9,
             "loaded": False,
         }
-        wait(lambda: tallies(orders.name, begun.generation)["challenger"].errors > 50)
-        tally = tallies(orders.name, begun.generation)["challenger"]
-        assert tally.requests == tally.errors
+        assert UNREAD not in str(worker.error)
+        wait(lambda: "champion" in tallies(orders.name, begun.generation))
+        assert "challenger" not in tallies(orders.name, begun.generation)
+        # When it cannot even be read, the worker says so.
+        away = scorer.rename(scorer.with_suffix(".away"))
+        wait(lambda: UNREAD in str(promotions.live_workers(orders.name)[0].error))
+        away.rename(scorer)
         # And it joins by itself when it can be loaded; a service that starts anew does the same.
         scorer.write_bytes(intact)
         wait(lambda: api.get("/tiny_orders/ready").json()["trial"]["loaded"])

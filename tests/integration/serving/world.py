@@ -24,8 +24,9 @@ from airworthy import features
 from airworthy.config import Settings, UseCase, get_settings, get_use_case
 from airworthy.features.catalog import catalog
 from airworthy.features.publish import write
-from airworthy.ledger import promotions
+from airworthy.ledger import deliveries, promotions
 from airworthy.ledger.clock import advance, data_now
+from airworthy.ledger.models import DeliveryRow
 from airworthy.records import Check, Release, Verdict
 from airworthy.registry.store import write_release
 from airworthy.training import model_files
@@ -126,6 +127,20 @@ def promote(
         use_case.name, made.digest, expected=expected, action=action, verdict_id=made.verdict_id, who="test",
         why="test", data_time=NOW,
     )  # fmt: skip
+
+
+def delivered(use_case: UseCase, made: Release, *states: str) -> DeliveryRow:
+    """The rows that a delivery of a release leaves which goes from ``staging`` through these states."""
+    row = deliveries.begin(use_case.name, made.digest, made.champion_digest, "test")
+    for state in states:
+        row = deliveries.move(row, state, "test")
+    return row
+
+
+def undone(use_case: UseCase, made: Release) -> None:
+    """What is left of a promotion that the workers could not follow."""
+    delivered(use_case, made, "approval", "promote", "refused")
+    promotions.set_release_state(made.digest, "refused", "workers did not load it")
 
 
 @dataclass

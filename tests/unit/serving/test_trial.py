@@ -69,15 +69,22 @@ def test_each_request_is_answered_by_its_side_and_counted_there() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "broken", [raises(RuntimeError("no")), lambda _: math.nan, lambda _: math.inf, lambda _: 1.5, None]
-)
+@pytest.mark.parametrize("broken", [raises(RuntimeError("no")), lambda _: math.nan, lambda _: math.inf, lambda _: 1.5])
 def test_whatever_is_wrong_with_the_challenger_the_champion_answers(broken: Any) -> None:
     counts = Counts()
     found = score(serving(0.3, broken), rows(1000), KEYS[:1000], counts)
     assert {(one.role, one.probability) for one in found} == {("champion", 0.1)}
     tally = counts.untold()[7, "challenger"]
     assert tally.requests == tally.errors == sum(position("b", key) < 0.3 for key in KEYS[:1000])
+
+
+def test_for_a_challenger_that_is_not_loaded_the_champion_answers_and_nothing_is_counted() -> None:
+    counts = Counts()
+    found = score(serving(0.3, None), rows(1000), KEYS[:1000], counts)
+    assert {(one.role, one.probability) for one in found} == {("champion", 0.1)}
+    tallies = counts.untold()
+    assert (7, "challenger") not in tallies
+    assert tallies[7, "champion"].requests == sum(position("b", key) >= 0.3 for key in KEYS[:1000])
 
 
 def test_one_request_that_the_challenger_cannot_score_is_one_error() -> None:
