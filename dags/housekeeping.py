@@ -73,10 +73,8 @@ with DAG(
         with outcomes():
             outcome = tidy()
         gone, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
-        words = (
-            f"{gone} files of old versions, {len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline "
-            f"removed, {joined} small files joined"
-        )
+        releases = f"{len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline"
+        words = f"{gone} files of old versions, {releases} removed, {joined} small files joined"
         return report(outcome, words)
 
     @task

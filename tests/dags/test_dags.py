@@ -87,6 +87,14 @@ def test_a_use_case_with_a_database_looks_every_hour_for_rows_that_changed_late(
     assert not isinstance(bag.dags["flight_delays.arrivals"].schedule, AssetOrTimeSchedule)
 
 
+def test_a_challenger_that_nobody_delivers_is_woken_daily_and_when_a_pause_ends(bag):
+    for name in ("platform.housekeeping", "platform.resume"):
+        outlets = bag.dags[name].get_task("wake_flight_delays").outlets
+        assert [asset.name for asset in outlets] == ["flight_delays/challenger"], name
+    assert bag.dags["platform.resume"].get_task("resume").downstream_task_ids == {"wake_flight_delays"}
+    assert not bag.dags["platform.pause"].get_task("pause").downstream_task_ids
+
+
 def test_dag_files_are_wiring():
     for path in (ROOT / "dags").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 90, f"{path.name} is longer than wiring needs"

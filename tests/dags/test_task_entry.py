@@ -7,8 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import set_current_context
 
+from airworthy.config import Settings
+from airworthy.errors import StaleVerdictError
+from airworthy.ledger.audit import actions
 from airworthy.platform.code_identity import OtherWheelError
 
 
@@ -48,3 +52,24 @@ def test_an_action_by_hand_is_refused_too_and_leaves_no_row(tmp_path: Path) -> N
         action("rollback", "flights", "a release", "why"),
     ):
         pytest.fail("the body ran")
+
+
+def test_what_a_person_asked_for_and_others_forestalled_is_red_and_a_stage_is_skipped(platform_env: Settings) -> None:
+    from airworthy_tasks import action, outcomes
+
+    said: dict[str, str] = {}
+    task = SimpleNamespace(xcom_push=lambda key, value: said.update({key: value}))
+    run = SimpleNamespace(
+        run_type="asset_triggered", dag_id="orders.rollback", run_id="manual__1", triggering_user_name="ada",
+    )  # fmt: skip
+    file = Path(__file__).resolve().parents[2] / "dags" / "rollback.py"
+    context = {"dag": SimpleNamespace(fileloc=str(file)), "dag_run": run, "ti": task}
+    stale = StaleVerdictError("another release became champion", next_step="look")
+    with set_current_context(context):
+        with pytest.raises(AirflowFailException), action("rollback", "orders", "the one before", "why not"):
+            raise stale
+        assert said == {"note": "another release became champion"}
+        with pytest.raises(AirflowSkipException), outcomes():
+            raise stale
+    (kept,) = actions("orders")
+    assert (kept.who, kept.action) == ("ada", "rollback")

@@ -37,7 +37,10 @@ class Delivery(Spec):
     Attributes:
         approval: ``auto`` lets pass what the gate and the staging check passed; ``manual`` asks a person in Airflow.
         approval_hours: So long a person may take; without an answer it is refused.
+        load_requests: Requests of the staging check's load test; by default ``AIRWORTHY_DELIVERY_LOAD_REQUESTS``.
         max_p99_ms: Of the staging check. It allows for a staging instance that shares two cores with everything else.
+        max_p50_ms, min_qps: The same for the median latency and for the requests a second; without them there is no bound.
+        max_load_errors: So many of those requests may fail.
         switch_timeout_s: So long workers may take to load a release.
         shadow: First let the challenger score everything too, unseen. What fails there has cost nobody an answer.
         steps: Shares of the requests that the challenger answers, one step after the other; empty: no canary.
@@ -63,7 +66,11 @@ class Delivery(Spec):
 
     approval: Literal["auto", "manual"] = "auto"
     approval_hours: float = Field(default=24.0, gt=0, le=24 * 30)
+    load_requests: int | None = Field(default=None, ge=1)
     max_p99_ms: float = Field(default=1000.0, gt=0)
+    max_p50_ms: float | None = Field(default=None, gt=0)
+    min_qps: float | None = Field(default=None, gt=0)
+    max_load_errors: int = Field(default=0, ge=0)
     switch_timeout_s: float = Field(default=30.0, gt=0)
     shadow: bool = True
     steps: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default=[0.05, 0.25, 0.5], max_length=10)

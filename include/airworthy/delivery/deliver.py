@@ -129,6 +129,7 @@ def question(use_case: UseCase, number: int) -> tuple[str, str]:
         ),
         f"**Staging** {', '.join(f'{name} {value:g}' for name, value in row.figures.items() if isinstance(value, (int, float)))}",
         f"**Card** {registry.card_link(use_case.name, release.version)}",
+        *registry.short_card(registry.load_card(release.digest)),
     ]
     return f"Deliver version {release.version} of {use_case.title}", "\n\n".join(lines)
 

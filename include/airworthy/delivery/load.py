@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from airworthy.config.operations_spec import Delivery
+
 CONNECTIONS = 4
 WARM_UP = 5
 TIMEOUT_S = 10.0
@@ -91,6 +93,22 @@ def run(
         thread.join()
     load.elapsed = time.perf_counter() - started
     return load
+
+
+def beyond(spec: Delivery, measured: Load) -> str:
+    """Which bound of the spec a load test did not keep, in words; empty when it kept all of them."""
+    errors, asked = len(measured.errors), len(measured.errors) + len(measured.answers)
+    if errors > spec.max_load_errors:
+        allowed = f", {spec.max_load_errors} may" if spec.max_load_errors else ""
+        return f"{errors} of {asked} requests failed under load{allowed}: {measured.errors[0]}"
+    figures = measured.figures()
+    for name, bound in (("p50", spec.max_p50_ms), ("p99", spec.max_p99_ms)):
+        # Written so that a figure that is not there, infinity, keeps no bound.
+        if bound is not None and not figures[f"{name}_ms"] <= bound:
+            return f"{name} is {figures[f'{name}_ms']:.1f} ms under load, the bound is {bound:.1f} ms"
+    if spec.min_qps is not None and not figures["qps"] >= spec.min_qps:
+        return f"{figures['qps']:.1f} requests a second under load, at least {spec.min_qps:.1f} are asked for"
+    return ""
 
 
 def _one(client: httpx.Client, body: dict[str, Any], load: Load, lock: threading.Lock, *, measured: bool) -> None:

@@ -20,6 +20,7 @@ from airworthy import features, registry
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery import staging
 from airworthy.delivery.choices import Candidate, candidates
+from airworthy.delivery.golden import check_golden, invocations
 from airworthy.errors import AirworthyError
 from airworthy.evaluation.documents import publish_document
 from airworthy.ledger import promotions
@@ -32,7 +33,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_S = 30.0
 OVERDUE = timedelta(days=8)
-BATCH = 500
 
 
 class RehearsalError(AirworthyError):
@@ -128,21 +128,9 @@ def _answers(use_case: UseCase, digest: str) -> float:
         staging.service(use_case, digest, Path(scratch)) as url,
         httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
     ):
-        served: list[float] = []
         started = time.perf_counter()  # the start of a process is no part of a rollback: workers run already
-        for start in range(0, len(model.golden), BATCH):
-            rows = [golden["features"] for golden in model.golden[start : start + BATCH]]
-            answer = client.post("/invocations", json={"dataframe_records": rows})
-            if answer.status_code != httpx.codes.OK:
-                raise RehearsalError(
-                    f"golden vectors are answered with {answer.status_code}", next_step="see the service's log"
-                )
-            served += answer.json()["predictions"]
-        answered = time.perf_counter() - started
-    worst = max(abs(s - float(g["probability"])) for s, g in zip(served, model.golden, strict=True))
-    if not worst <= staging.TOLERANCE:
-        raise RehearsalError(f"golden answers are off by up to {worst:.3g}", next_step="see the release's files")
-    return loaded + answered
+        check_golden(client, use_case.name, model, invocations)
+        return loaded + time.perf_counter() - started
 
 
 def _outcome(use_case: UseCase, known: list[Candidate], found: dict[str, tuple[float, str]]) -> Rehearsed:

@@ -1,6 +1,7 @@
 """The registry: releases in their store, versions and aliases in MLflow. The promotion log says which one serves."""
 
 from airworthy.registry.card import card_link
+from airworthy.registry.card_page import short_card
 from airworthy.registry.copying import export_release, import_release
 from airworthy.registry.registration import reconcile_aliases, register
 from airworthy.registry.store import load, load_card, load_verdict, release_folder, verify
@@ -15,5 +16,6 @@ __all__ = [
     "reconcile_aliases",
     "register",
     "release_folder",
+    "short_card",
     "verify",
 ]

@@ -14,6 +14,7 @@ td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-
 th{width:14rem;font-weight:600}thead th{width:auto}td.n{text-align:right;font-variant-numeric:tabular-nums}
 small{color:#555}code{font-size:.9em}
 """
+SHOWN = 5
 
 
 def page(card: Mapping[str, Any]) -> str:
@@ -88,6 +89,29 @@ def _fairness(fairness: Mapping[str, Any]) -> str:
         for g in groups
     ]
     return _rows(head, lines) + _checks(fairness.get("checks") or [])
+
+
+def short_card(card: Mapping[str, Any]) -> list[str]:
+    """The short form of a card, Markdown: use, data, how good it is beside the champion, limits, cause. None of an empty card."""
+    if not card:
+        return []
+    data, metrics = card["data"], card["metrics"]
+    ours, theirs = metrics["holdout"], metrics["champion_on_holdout"]
+    good = (f"{n} {_number(v)}" + (f" ({_number(theirs[n])})" if n in theirs else "") for n, v in sorted(ours.items()))
+    (first, last), (judged, until) = ([day[:10] for day in data[part]] for part in ("trained_on", "judged_on"))
+    limits = list(card["limits"])
+    return [
+        f"- use: {card['intended_use']['decision']}; for {card['intended_use']['users']}",
+        f"- trained on {data['train_rows']:,} rows, {first} to {last}; judged on {data['holdout_rows']:,}, {judged} to {until}",
+        f"- holdout{' (the champion)' if theirs else ''}: {', '.join(good)}",
+        *(f"- limit: {words}" for words in limits[:SHOWN]),
+        *([f"- and {len(limits) - SHOWN} more limits, see the card"] if len(limits) > SHOWN else []),
+        f"- made because: {', '.join(sorted({_cause(c) for c in card['cause'].values()})) or 'no cause on record'}",
+    ]
+
+
+def _cause(cause: Any) -> str:
+    return str(cause.get("cause", "") if isinstance(cause, Mapping) else cause)[:200]
 
 
 def _worth(worth: Mapping[str, Any] | None) -> str:

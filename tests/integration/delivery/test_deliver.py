@@ -14,7 +14,7 @@ import pytest
 
 from airworthy import registry
 from airworthy.config import UseCase, get_settings
-from airworthy.delivery import again, deliver, question, settle
+from airworthy.delivery import again, deliver, question, settle, waiting
 from airworthy.delivery import promote as promote_stage
 from airworthy.errors import ReleaseError, StaleVerdictError, SupersededError
 from airworthy.ledger import deliveries, promotions, switches
@@ -282,13 +282,19 @@ def test_a_person_approves_or_rejects_and_nobody_is_a_no(orders: UseCase) -> Non
 
 def test_while_promotions_are_paused_a_challenger_waits(orders: UseCase) -> None:
     made = release(orders, seed=1)
+    assert waiting(orders) == made.digest
     number = deliveries.move(deliveries.begin(orders.name, made.digest, None, "r"), "approval", "staged").id
+    assert waiting(orders) == ""  # somebody has begun
     switches.pause(orders.name, "op", "an incident")
     settle(orders, number, run="r")
     outcome = promote_stage(orders, number, run="r")
     assert (outcome.status, "an incident" in outcome.reason) == ("inconclusive", True), outcome.reason
     assert state(made.digest)[0] == "challenger"
     assert promotions.champion(orders.name) is None
+    # It is not woken before the pause is over, and then it is.
+    assert waiting(orders) == ""
+    switches.resume(orders.name, "op", "it is over")
+    assert waiting(orders) == made.digest
 
 
 def test_what_was_turned_down_can_be_delivered_again_while_its_verdict_holds(orders: UseCase) -> None:

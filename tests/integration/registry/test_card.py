@@ -8,7 +8,7 @@ from pathlib import Path
 from airworthy.config import UseCase, get_settings
 from airworthy.ledger import promotions
 from airworthy.records import Check, GroupShare, Worth
-from airworthy.registry import card_link, card_page, load_card, register, release_folder, verify
+from airworthy.registry import card_link, card_page, load_card, register, release_folder, short_card, verify
 from airworthy.training import fit, tracking
 
 from .test_registration import Make, passing
@@ -60,6 +60,16 @@ def test_a_release_has_its_card_and_the_card_a_page(tiny: UseCase, training_set:
     assert any(line.startswith("numpy==") for line in card["lineage"]["requirements"])
     assert len(card["limits"]) >= 4
     assert card["worth"] == shuffled.to_json()
+    # Whoever is asked to approve it reads the short form: use, data, quality beside the champion's, limits, cause.
+    asked = "\n".join(short_card(card))
+    for words in (
+        tiny.problem.users,
+        "2024-01-01 to 2024-01-21",
+        "roc_auc 0.8 (0.7)",
+        card["limits"][0],
+        "because: drift",
+    ):
+        assert words in asked
     # And it is a page that people reach from MLflow, with nothing of the data as markup.
     page = (Path(get_settings().docs_url) / "cards" / tiny.name / "1.html").read_text()
     assert "&lt;web&gt; 0.700" in page
@@ -97,3 +107,4 @@ def test_a_release_from_before_there_were_cards_still_serves(tiny: UseCase, trai
     old, _ = write_folder(releases_url(), files, {k: v for k, v in manifest.items() if k != "files"})
     assert verify(old).model_digest == release.model_digest
     assert load_card(old) == {}
+    assert short_card(load_card(old)) == []

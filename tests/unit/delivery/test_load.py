@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from airworthy.config.operations_spec import Delivery
 from airworthy.delivery.choices import _standing
-from airworthy.delivery.load import Load
+from airworthy.delivery.load import Load, beyond
 
 
 def test_percentiles_are_latencies_that_were_measured() -> None:
@@ -19,6 +20,29 @@ def test_without_an_answer_the_latency_is_infinite_and_no_bound_is_kept() -> Non
     load = Load(errors=["status 500"], elapsed=1.0)
     assert not load.percentile_ms(0.99) <= 1e9
     assert load.figures()["errors"] == 1.0
+
+
+MEASURED = Load(seconds=[0.001] * 98 + [0.05] * 2, answers=[{}] * 100, errors=["status 500: no"], elapsed=2.0)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({"max_load_errors": 0}, "1 of 101 requests failed under load: status 500"),
+        ({"max_p50_ms": 0.9}, "p50 is 1.0 ms under load, the bound is 0.9 ms"),
+        ({"max_p99_ms": 49.0}, "p99 is 50.0 ms under load, the bound is 49.0 ms"),
+        ({"min_qps": 51.0}, "50.0 requests a second under load, at least 51.0"),
+        ({"max_p50_ms": 1.0, "max_p99_ms": 50.0, "min_qps": 50.0}, ""),
+    ],
+)
+def test_each_bound_of_the_spec_is_held_against_its_figure(bounds: dict[str, float], words: str) -> None:
+    found = beyond(Delivery(**{"max_load_errors": 1} | bounds), MEASURED)
+    assert (found == words) if not words else found.startswith(words)
+
+
+def test_without_an_answer_every_bound_is_broken() -> None:
+    for bounds in ({"max_p50_ms": 1e9}, {"max_p99_ms": 1e9}, {"min_qps": 1e-9}):
+        assert beyond(Delivery(**bounds), Load(elapsed=1.0))
 
 
 @dataclass
