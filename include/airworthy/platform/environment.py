@@ -58,7 +58,6 @@ def service_env(settings: Settings) -> dict[str, str]:
         "AIRWORTHY_ENV": settings.env,
         "AIRWORTHY_VAR": str(settings.var),
         "AIRWORTHY_USE_CASES": settings.use_cases,
-        "AIRWORTHY_OVERLAY": settings.overlay,
         "AIRWORTHY_CLOCK": settings.clock,
         "AIRWORTHY_AIRFLOW_URL": settings.airflow_url,
         "AIRWORTHY_MLFLOW_URL": settings.mlflow_url,
