@@ -215,7 +215,7 @@ def test_a_staged_answer_that_is_not_the_models_own_is_refused(
     class Other:
         def __init__(self, digest: str) -> None:
             self.model = real(digest)
-            self.schema = self.model.schema
+            self.schema, self.golden = self.model.schema, self.model.golden
 
         def predict(self, values: list[dict[str, Any]]) -> Any:
             return self.model.predict(values) + 1e-3
