@@ -39,8 +39,7 @@ with DAG(
         from airworthy_tasks import note, outcomes
 
         with outcomes():
-            words = check_drills()
-        note(words)
+            note(words := check_drills())
         return words
 
     @task
@@ -59,10 +58,7 @@ with DAG(
             offer(use_case)
             outcome = catch_up(use_case, run=run_name())
             predictions = collect(use_case)
-        words = (
-            f"{name}: aliases and features agree with the ledger; {outcome.reason}; {predictions} predictions collected"
-        )
-        return report(outcome, words)
+        return report(outcome, f"{name} agrees with the ledger; {outcome.reason}; {predictions} predictions collected")
 
     @task
     def tidy() -> object:
@@ -74,8 +70,7 @@ with DAG(
             outcome = tidy()
         gone, joined = sum(outcome.removed.values()), sum(outcome.joined.values())
         releases = f"{len(outcome.releases)} releases and {len(outcome.pipeline)} of the pipeline"
-        words = f"{gone} files of old versions, {releases} removed, {joined} small files joined"
-        return report(outcome, words)
+        return report(outcome, f"{gone} files of old versions, {releases} removed, {joined} small files joined")
 
     @task
     def backup() -> object:
