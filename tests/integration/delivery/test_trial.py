@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from airworthy.delivery import deliver, rollback
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import commits, deliveries, promotions
+from airworthy.monitoring import collect
+from airworthy.monitoring.collect import log_table, table_schemas
 from airworthy.records import DeliveryOutcome, Release
 from airworthy.serving import game_day
 from ports import free_port
@@ -199,10 +202,97 @@ def test_a_good_one_comes_through_and_a_rollback_comes_first_while_another_is_tr
     assert clients.answers[-1]["version"] == f"v2-{second.digest[:12]}"
 
 
+def workers(orders: UseCase, generation: int, without: set[int]) -> set[int]:
+    """Process ids of the live workers that answer with a generation, once there are two but for these."""
+
+    def found() -> set[int]:
+        return {w.pid for w in promotions.live_workers(orders.name) if w.generation == generation} - without
+
+    # A busy machine takes most of a minute to start one.
+    until(lambda: len(found()) == 2 or promotions.traffic(orders.name).generation != generation, 240)
+    assert len(found()) == 2, [m.reason for d in deliveries.deliveries(orders.name) for m in deliveries.moves(d.id)]
+    return found()
+
+
+def kill_while_asked(api: Service, pids: Iterable[int]) -> list[dict[str, Any]]:
+    """Kill processes while clients ask; what they were answered."""
+    with Clients(api.url).asking() as clients:
+        until(lambda: len(clients.answers) > 20)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    return clients.answers
+
+
+def test_a_service_that_is_killed_during_a_trial_comes_back_to_the_logs_split_and_loses_no_prediction(
+    orders: UseCase, tmp_path: Path
+) -> None:
+    # Given a canary in two workers, which has lasted longer than a worker may take to load.
+    promote(orders, release(orders, seed=1, version=1))
+    second, ids, port = challenger(orders), [f"o-{n}" for n in range(60)], free_port()
+    slow = tuned(
+        orders,
+        shadow=False,
+        steps=[0.3],
+        min_requests=200,
+        switch_timeout_s=1.0,
+        look_s=0.1,
+        idle_wait_s=900,
+        longest_wait_s=900,
+    )
+    answers: list[dict[str, Any]] = []
+    ended: list[DeliveryOutcome] = []
+
+    def sides(api: Service) -> dict[str, str]:
+        """Who answers each order, when a worker or the other is asked; all workers have the trial of the log."""
+        found = {}
+        for i in ids:
+            (one,) = api.post("/predict", {**ORDER, "order_id": i}).json()["predictions"]
+            answers.append(one)
+            found[i] = one["version"][:2]
+        shown = api.get("/tiny_orders/ready").json()["trial"]
+        assert shown == {"release": second.digest, "share": 0.3, "loaded": True}
+        return found
+
+    with service(port, tmp_path, AIRWORTHY_SERVICE_WORKERS="2") as api:
+        first_ones = workers(orders, 1, set())
+        delivering = threading.Thread(target=lambda: ended.append(deliver(slow, run="test")), daemon=True)
+        delivering.start()
+        until(lambda: promotions.traffic(orders.name).challenger == second.digest)
+        trial = promotions.traffic(orders.name)
+        workers(orders, trial.generation, set())
+        before = sides(api)
+        assert set(before.values()) == {"v1", "v2"}
+        # When a worker is killed, then its successor splits as it did;
+        until(lambda: deliveries.waited_s(deliveries.open_delivery(orders.name)) > 2)
+        killed = {min(first_ones)}
+        answers += kill_while_asked(api, killed)
+        present = workers(orders, trial.generation, killed)
+        assert sides(api) == before
+        # and when all of it is killed, the trial holds until it is there again.
+        answers += kill_while_asked(api, {api.process.pid, *present})
+        api.process.wait()
+    with service(port, tmp_path, AIRWORTHY_SERVICE_WORKERS="2") as api:
+        workers(orders, trial.generation, killed | present)
+        assert (promotions.traffic(orders.name), deliveries.open_delivery(orders.name).state) == (trial, "canary")
+        assert sides(api) == before
+        with Clients(api.url).asking() as clients:
+            delivering.join(240)
+        answers += clients.answers
+    # Then it comes to its good end, and every prediction that was answered is in the log once.
+    assert [outcome.status for outcome in ended] == ["done"], ended
+    assert actions(orders) == ["promote", "canary", "promote"]
+    for table, schema in table_schemas(orders).items():
+        tables.create(table, schema)
+    collect(orders)
+    kept = tables.read(log_table(orders), columns=["prediction_id"])["prediction_id"].to_pylist()
+    assert len(kept) == len(set(kept))
+    assert {answer["prediction_id"] for answer in answers} <= set(kept)
+
+
 def test_killed_after_every_kind_of_write_it_comes_to_the_same_end(
     orders: UseCase, api: Service, tmp_path: Path
 ) -> None:
-    # Given a delivery whose process is killed again and again, and a service that is killed in the middle.
+    # Given a delivery whose process is killed again and again.
     made = challenger(orders)
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / "use_cases"), str(Path(__file__).parents[2])])
