@@ -22,3 +22,9 @@ def between(column: str, low: float, high: float, severity: str = "critical") ->
     """One expectation about a column's range."""
     kwargs = {"column": column, "min_value": low, "max_value": high}
     return {"type": "expect_column_values_to_be_between", "kwargs": kwargs, "severity": severity}
+
+
+def matches(column: str, regex: str, severity: str = "critical") -> dict[str, Any]:
+    """One expectation about a column's words."""
+    kwargs = {"column": column, "regex": regex}
+    return {"type": "expect_column_values_to_match_regex", "kwargs": kwargs, "severity": severity}

@@ -14,6 +14,7 @@ from airworthy.config import UseCase
 from airworthy.errors import ConfigurationError
 from airworthy.evaluation.champion import ChampionRecord, champion_record
 from airworthy.evaluation.documents import publish_document
+from airworthy.ingest import clean_masks
 from airworthy.intervals import Interval
 from airworthy.lake.tables import INTERVAL
 from airworthy.ledger import requests
@@ -88,10 +89,21 @@ def _validate(use_case: UseCase, found: Findings, run: str) -> None:
     window = f"{found.first}_{found.last}"
     checks = StageChecks(use_case, f"predictions/{window}/{hashlib.sha256(run.encode()).hexdigest()[:12]}")
     checks.check(
-        "log", "predictions", found.rows.drop_columns([INTERVAL]), found.first, found.last, thorough=True,
+        "log", "predictions", found.rows.drop_columns([INTERVAL]), found.first, found.last, masks=_masks(use_case), thorough=True,
         next_step="find out what wrote these rows: the prediction service, or a spool file that was altered",
     )  # fmt: skip
     found.links |= checks.keep()
+
+
+def _masks(use_case: UseCase) -> dict[str, str]:
+    """Of the log's columns that are JSON: one is masked as a whole when a value in it is tagged."""
+    asked, tagged = use_case.prediction, clean_masks(use_case, use_case.prediction.source)
+    inside = {
+        "id": [tagged[name] for name in asked.id if name in tagged],
+        "request": [tagged[name] for name in asked.request if name in tagged],
+        "features": list(features.masks(use_case).values()),
+    }
+    return {column: max(masks) for column, masks in inside.items() if masks}
 
 
 def _quality(use_case: UseCase, found: Findings, champion: ChampionRecord | None, now: datetime) -> None:

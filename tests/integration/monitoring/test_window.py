@@ -17,7 +17,7 @@ from airworthy.ledger import requests
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import MonitoringWindow, RetrainingRequest
 from airworthy.monitoring import monitor
-from stage_suites import between, give_suite
+from stage_suites import between, give_suite, matches
 
 DAYS = 3
 N = 120
@@ -397,3 +397,22 @@ def test_a_log_that_fails_its_suite_is_not_measured(world, champion, monkeypatch
     give_suite(monkeypatch, tmp_path, "log/predictions", between("probability", 0, 0.01))
     with pytest.raises(DataRejectedError, match="probability: expect_column_values_to_be_between"):
         look(world, 0)
+
+
+def test_a_log_that_fails_its_suite_is_told_without_the_values_of_tagged_columns(
+    world, champion, monkeypatch, tmp_path
+):
+    champion()
+    play(world, 0)
+    case = world.use_case
+    spec = case.sources["orders"]
+    column = spec.columns["order_id"].model_copy(update={"tags": ("personal",)})
+    source = spec.model_copy(update={"columns": {**spec.columns, "order_id": column}})
+    tagged = case.model_copy(update={"sources": {**case.sources, "orders": source}})
+    for name in ("id", "request"):
+        give_suite(monkeypatch, tmp_path, "log/predictions", matches(name, "^nothing$"))
+        with pytest.raises(DataRejectedError, match=rf"{name}: .*\[personal\]") as caught:
+            look(world, 0, tagged)
+        pages = [p.read_text() for p in Path(get_settings().docs_url).rglob("*") if p.is_file()]
+        assert pages
+        assert not [words for words in (str(caught.value), *pages) if "o-2024-03" in words]
