@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from airworthy import registry
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery import again, deliver, question, settle, waiting
 from airworthy.delivery import promote as promote_stage
+from airworthy.delivery import watch as watch_stage
 from airworthy.errors import ReleaseError, StaleVerdictError, SupersededError
 from airworthy.ledger import deliveries, promotions, switches
 from airworthy.ledger.audit import actions
 from airworthy.ledger.promotions import report_worker
+from airworthy.ledger.tallies import Tally, report_tally
 from ports import free_port
 
 from ..serving.world import ORDER, Traffic, promote, release, service  # noqa: TID252 - one small world for both
@@ -258,6 +261,36 @@ def test_of_two_who_hold_the_same_delivery_the_newer_goes_on(orders: UseCase) ->
     assert deliveries.move(second, "approval", "in time").state == "approval"
     with pytest.raises(ValueError, match="does not move from approval to watch"):
         deliveries.move(deliveries.get(first.id), "watch", "over the fence")
+
+
+@pytest.mark.parametrize(("errors", "end"), [(30, "aborted"), (1, "done")])
+def test_the_watch_goes_back_when_too_many_requests_fail_and_ends_in_time(
+    orders: UseCase, errors: int, end: str
+) -> None:
+    # Given a delivery in its watch, whose release has failed so many of its 40 requests since it is champion.
+    first = release(orders, seed=1)
+    promote(orders, first)
+    made = release(orders, seed=2, against=first.digest)
+    row = deliveries.begin(orders.name, made.digest, first.digest, "r")
+    row = deliveries.move(deliveries.move(row, "approval", "staged"), "promote", "tried")
+    row = deliveries.move(row, "watch", "promoted")
+    generation = promote(orders, made, expected=first.digest).generation
+    deliveries.note(row, generation=generation)
+    report_tally("local", 1, orders.name, generation, "champion", Tally(40, errors))
+    case = with_timeout(orders, 0.1)
+    case = case.model_copy(update={"delivery": case.delivery.model_copy(update={"watch_s": 1.0, "look_s": 0.1})})
+
+    # When it is watched, then what is surely above the bound goes back, and what is not stays when the time is over.
+    started = time.monotonic()
+    outcome = watch_stage(case, row.id, run="r")
+    assert (outcome.status, f"{errors} of 40 requests failed" in outcome.reason) == (end, True), outcome.reason
+    champion = promotions.champion(orders.name)
+    if end == "aborted":
+        assert "more than delivery.max_error_share (5%)" in outcome.reason
+        assert (champion.digest, state(made.digest)[0]) == (first.digest, "refused")
+    else:
+        assert time.monotonic() - started > 0.8
+        assert champion.digest == made.digest
 
 
 def test_a_person_approves_or_rejects_and_nobody_is_a_no(orders: UseCase) -> None:

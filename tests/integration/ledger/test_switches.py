@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from airworthy.config import Settings
-from airworthy.errors import PausedError, ReleaseError
+from airworthy.errors import PausedError, ReleaseError, SupersededError
 from airworthy.ledger import audit, promotions, switches
 from airworthy.ledger.database import transaction
 from airworthy.ledger.promotions import Traffic
@@ -127,3 +127,25 @@ def test_what_people_did_is_kept(platform_env: Settings) -> None:
     with transaction() as session:
         session.execute(text("UPDATE human_action SET subject = 'customer [forgotten]', why = 'asked by [forgotten]' "
                              "WHERE action = 'forget'"))  # fmt: skip
+
+
+def test_an_action_of_a_run_is_never_repeated_in_somebodys_name(platform_env: Settings) -> None:
+    # Given a form that was sent off and done, and one whose task was killed.
+    with audit.acting("ada", "rollback", CASE, "0a1b", "slow", "airflow", run="race.rollback/1") as act:
+        act.outcome = "0a1b to 2c3d"
+    audit.record_action("ada", "rollback", CASE, "4e5f", "slower", "airflow", outcome="", run="race.rollback/2")
+
+    # When their tasks run once more, because they were cleared or are tried again, then nothing is done;
+    for run in ("race.rollback/1", "race.rollback/2"):
+        with (
+            pytest.raises(SupersededError, match="an action is not repeated"),
+            audit.acting("ada", "rollback", CASE, "0a1b", "slow", "airflow", run=run),
+        ):
+            pytest.fail("it was done again")
+    # what was written down stays, and two actions of a shell are two.
+    for _ in range(2):
+        with audit.acting("ada", "tidy", CASE, "everything", "", "shell"):
+            pass
+    assert [(r.action, r.outcome) for r in audit.actions()] == [
+        ("rollback", "0a1b to 2c3d"), ("rollback", ""), ("tidy", "done"), ("tidy", "done")
+    ]  # fmt: skip

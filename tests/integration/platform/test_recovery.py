@@ -6,16 +6,17 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from tiny_orders import world
 
 from airworthy import features, ingest
 from airworthy.config import UseCase, get_settings
-from airworthy.errors import ConfigurationError, DataRejectedError
+from airworthy.errors import ConfigurationError, DataRejectedError, RehearsalError
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import commits
@@ -24,6 +25,7 @@ from airworthy.ledger.database import engine, transaction
 from airworthy.ledger.models import RecoveryDrill
 from airworthy.platform import backup as backups
 from airworthy.platform import forgotten_journal
+from airworthy.platform.drills import check_drills
 from airworthy.platform.forgetting import forget
 from airworthy.platform.restoring import drill, restore
 
@@ -150,6 +152,32 @@ def test_a_backup_goes_with_its_age_and_the_newest_never(shop: UseCase) -> None:
     newest = backups.backup()[0]
     assert backups.backups() == [newest]
     assert backups.kept_until() > wall_now().isoformat()
+
+
+def test_a_backup_that_no_drill_restored_for_a_week_is_reported(shop: UseCase) -> None:
+    # Given nothing yet, and then a backup of today.
+    assert "nothing to rehearse yet" in check_drills()
+    url = backups.backup()[0]
+    check_drills()
+    # When it is older than a week and a day, then it is said that nobody ever restored one;
+    manifest = Path(url) / backups.MANIFEST
+    old = (wall_now() - timedelta(days=8, minutes=1)).isoformat()
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "at": old}))
+    with pytest.raises(RehearsalError, match=r"a restore was not rehearsed for 8 days: none went well yet"):
+        check_drills()
+    # one that failed does not count, one that went well does, as long as it is not as old itself.
+    drilled = {"backup": url, "recovery_point": wall_now(), "seconds": 1.0}
+    with transaction() as session:
+        session.add(RecoveryDrill(**drilled, passed=False, words="it differs"))
+    with pytest.raises(RehearsalError):
+        check_drills()
+    with transaction() as session:
+        session.add(RecoveryDrill(**drilled, passed=True, words=""))
+    check_drills()
+    with transaction() as session:
+        session.execute(text("UPDATE recovery_drill SET at = at - interval '9 days'"))
+    with pytest.raises(RehearsalError, match="the last one that went well was"):
+        check_drills()
 
 
 def test_only_whole_backups_count_and_old_ones_go(shop: UseCase) -> None:
