@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,12 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from airworthy.config import get_settings
-from airworthy.config.use_case import use_cases
 from airworthy.intervals import Interval
-from ports import free_block
-
-ROOT = Path(__file__).resolve().parents[1]
+from whole_platform import whole_platform
 
 
 @dataclass
@@ -63,44 +56,18 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """Play a shorter story through the real scheduler; the scheduler and the service are killed on the way."""
     from rich.console import Console
 
-    from airworthy.platform import services
     from airworthy.platform.demo import Demo, Plan
 
-    # Not below pytest's own folder: another session of pytest closes that to others, and PostgreSQL is another user.
-    folder, port = Path(tempfile.mkdtemp(prefix="aw-e2e-", dir="/tmp")), free_block(10)
-    var = folder / "var"
-    before = dict(os.environ)
-    for name in [n for n in os.environ if n.startswith("AIRWORTHY_") and n != "AIRWORTHY_TESTS_COMPLETE"]:
-        del os.environ[name]
-    os.environ |= {
-        "AIRWORTHY_VAR": str(var),
-        "AIRWORTHY_USE_CASES": "flights_short",
-        "AIRWORTHY_AIRFLOW_URL": f"http://127.0.0.1:{port}",
-        "AIRWORTHY_MLFLOW_URL": f"http://127.0.0.1:{port + 5}",
-        "AIRWORTHY_SERVICE_URL": f"http://127.0.0.1:{port + 6}",
-        "AIRWORTHY_REPORTS_URL": f"http://127.0.0.1:{port + 7}",
-        "PYTHONPATH": str(ROOT / "tests" / "use_cases"),
-    }
-    get_settings.cache_clear()
-    use_cases.cache_clear()
     killed: list[str] = []
     stop = threading.Event()
     plan = Plan(Interval.of("2013-01-01"), Interval.of("2013-02-03"), Interval.of("2013-02-17"), requests_per_day=100)
-    try:
-        services.up()
-        get_settings.cache_clear()
+    with whole_platform("flights_short", keep=tmp_path_factory.mktemp("e2e")) as var:
         threading.Thread(target=_assassin, args=(killed, stop), daemon=True).start()
-        demo = Demo(plan, Console(file=sys.stderr, force_terminal=False, width=160))
-        demo.run()
-        yield Played(var, {step["name"]: step for step in _record(var)}, killed)
-    finally:
-        stop.set()
-        services.down()
-        shutil.move(folder, tmp_path_factory.mktemp("e2e"))  # logs and screenshots, for whoever looks into a failure
-        os.environ.clear()
-        os.environ.update(before)
-        get_settings.cache_clear()
-        use_cases.cache_clear()
+        try:
+            Demo(plan, Console(file=sys.stderr, force_terminal=False, width=160)).run()
+            yield Played(var, {step["name"]: step for step in _record(var)}, killed)
+        finally:
+            stop.set()
 
 
 def _record(var: Path) -> list[dict]:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
 from airworthy.config import UseCase, get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.platform import credentials
+from shown import secrets, shown, where
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]  # the story takes six minutes, and far more on a busy machine
 
-# What the data itself is kept in, and the secrets' own place.
-DATA = {"secrets", "pg", "lake", "landing", "spool", "backups"}
-DATABASES = ("airflow", "ledger", "mlflow")
 PLANTED, ASKED = "pl4nted-passw0rd-of-a-connection", "pl4nted-customer-zq7"
 
 
@@ -29,7 +23,7 @@ def case(played: Any) -> UseCase:
 
 
 @pytest.fixture(scope="module")
-def shown(case: UseCase) -> dict[str, bytes]:
+def found(case: UseCase) -> dict[str, bytes]:
     """All that people may come to see: files, rows of databases, metrics, answers to wrong requests."""
     settings = get_settings()
     with httpx.Client(base_url=settings.airflow_url, timeout=60, trust_env=False) as admin:
@@ -52,56 +46,18 @@ def shown(case: UseCase) -> dict[str, bytes]:
             assert 400 <= answer.status_code < 500, answer.text
             found[f"error {number}"] = answer.content
         found["metrics"] = client.get("/metrics").content
-    found.update(files(settings.var))
-    found.update((f"database {name}", rows) for name in DATABASES for rows in [content(name)])
-    return found
+    return found | shown()
 
 
-def files(var: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(var.rglob("*")):
-        place = path.relative_to(var)
-        data = place.parts[0] in DATA or place.parts[:2] == ("releases", "training_sets")
-        if path.is_file() and not path.is_symlink() and not data:
-            yield str(place), path.read_bytes()
-
-
-def content(database: str) -> bytes:
-    """Every row of a database, as text."""
-    parts = []
-    with psycopg.connect(f"host={get_settings().socket_dir} user=postgres dbname={database}") as connection:
-        names = connection.execute(
-            "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
-        ).fetchall()
-        for (name,) in names:
-            parts += [f"{name} {row}" for (row,) in connection.execute(f"SELECT row_to_json(t)::text FROM {name} t")]
-    return "\n".join(parts).encode()
-
-
-def secrets(folder: Path) -> dict[str, str]:
-    found = {path.name: path.read_text().strip() for path in folder.iterdir() if path.name != "airflow_passwords.json"}
-    return found | {
-        f"password of {user}": p for user, p in json.loads((folder / "airflow_passwords.json").read_text()).items()
-    }
-
-
-def where(shown: dict[str, bytes], values: dict[str, str]) -> list[str]:
-    return [
-        f"{name} is in {place}"
-        for name, value in values.items()
-        for place, text in shown.items()
-        if value.encode() in text
-    ]
-
-
-def test_no_secret_is_anywhere_but_in_its_own_file(shown: dict[str, bytes]) -> None:
-    values = secrets(get_settings().var / "secrets") | {"a connection's password": PLANTED}
+def test_no_secret_is_anywhere_but_in_its_own_file(found: dict[str, bytes]) -> None:
+    values = secrets() | {"a connection's password": PLANTED}
     assert len(values) >= 8
     assert all(len(value) >= 12 for value in values.values())
-    assert where(shown, values) == []
+    assert where(found, values) == []
     # The search finds what is there: what is no secret of the same request is.
-    assert where(shown, {"the connection": "planted"}) != []
-    assert any(place.startswith("logs/") for place in shown)
+    assert where(found, {"the connection": "planted"}) != []
+    assert any(place.startswith("logs/") for place in found)
 
 
-def test_what_a_wrong_request_holds_is_not_said_back_and_not_logged(shown: dict[str, bytes]) -> None:
-    assert where(shown, {"the value": ASKED}) == []
+def test_what_a_wrong_request_holds_is_not_said_back_and_not_logged(found: dict[str, bytes]) -> None:
+    assert where(found, {"the value": ASKED}) == []

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airworthy.config import UseCase, get_settings
-from airworthy.config.use_case import use_cases
-from airworthy.features import feast_repo
+from airworthy.config import UseCase
 from airworthy.ledger import audit, deliveries, promotions
 from airworthy.platform.airflow_api import AirflowApi
-from ports import free_block
+from whole_platform import CASES, whole_platform
 
 from ..serving import world  # noqa: TID252 - one small world for both
 
@@ -61,40 +56,16 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """The platform, up, with the tiny shop on it, whose deliveries ask a person."""
-    from airworthy.platform import services
-
-    folder, port, before = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp")), free_block(10), dict(os.environ)
-    cases = Path(__file__).parents[2] / "use_cases"
-    shutil.copytree(cases / NAME, folder / "cases" / NAME)
-    with (folder / "cases" / NAME / "use_case.yaml").open("a") as file:
+    cases = tmp_path_factory.mktemp("cases")
+    shutil.copytree(CASES / NAME, cases / NAME)
+    with (cases / NAME / "use_case.yaml").open("a") as file:
         file.write(MANUAL)
-    for name in [n for n in os.environ if n.startswith("AIRWORTHY_")]:
-        del os.environ[name]
-    ports = {"AIRFLOW": port, "MLFLOW": port + 5, "SERVICE": port + 6, "REPORTS": port + 7}
-    os.environ |= {
-        "AIRWORTHY_VAR": str(folder / "var"), "AIRWORTHY_USE_CASES": NAME, "PYTHONPATH": str(folder / "cases"),
-        "AIRWORTHY_DELIVERY_LOAD_REQUESTS": "20",
-        **{f"AIRWORTHY_{name}_URL": f"http://127.0.0.1:{number}" for name, number in ports.items()},
-    }  # fmt: skip
-    get_settings.cache_clear()
-    use_cases.cache_clear()
-    try:
-        services.up()
-        get_settings.cache_clear()
-        case = world.orders()
-        made = Desk(case)
+    with whole_platform(NAME, cases, AIRWORTHY_DELIVERY_LOAD_REQUESTS="20"):
+        made = Desk(world.orders())
         made.api.unpause(DAG)
         yield made
-    finally:
-        services.down()
-        feast_repo.close()
-        shutil.rmtree(folder, ignore_errors=True)
-        os.environ.clear()
-        os.environ.update(before)
-        get_settings.cache_clear()
-        use_cases.cache_clear()
 
 
 def test_what_is_approved_is_delivered_and_says_by_whom(desk: Desk) -> None:

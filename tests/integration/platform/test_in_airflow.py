@@ -1,166 +1,45 @@
-"""What starts a training, through the real scheduler: new data, the schedule, drift and decay in a storm, a person, age.
+"""The tiny shop in Airflow, through the real scheduler: what starts a training, batch scoring, late rows of a database.
 
-The embedded platform with the tiny shop on it. Deliveries are paused: what passes is promoted by hand here.
+Deliveries are paused: what passes is promoted by hand here. At the end, what was planted is in no place that people look at.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
+import httpx
 import pytest
-from tiny_orders import world
+from typer.testing import CliRunner
 
-from airworthy import features, ingest
-from airworthy.config import UseCase, get_settings, get_use_case
-from airworthy.config.use_case import use_cases
+from airworthy import ingest
+from airworthy.config import get_settings, get_use_case
 from airworthy.intervals import Interval
-from airworthy.ledger import attempts, promotions, requests, usage
+from airworthy.lake import tables
+from airworthy.ledger import attempts, commits, promotions, requests, usage
 from airworthy.ledger.clock import advance, data_now
 from airworthy.ledger.database import transaction
-from airworthy.ledger.models import RetrainingRequest
-from airworthy.platform import postgres
-from airworthy.platform.airflow_api import AirflowApi
-from airworthy.serving.spool import Spool
-from ports import free_block
+from airworthy.ledger.models import Claim, RetrainingRequest
+from airworthy.monitoring.collect import log_table
+from shown import secrets, shown, where
+
+from .airflow_shop import DESK, KEY, NAME, ORDER, PERSON, PLANTED, WEEKS, Shop, land_orders, opened, planted, until
 
 pytestmark = pytest.mark.timeout(1800)
 
-NAME = "tiny_orders"
-LAST = "2024-02-04"
-WEEKS = {
-    "first": "2024-01-08 (W02)",
-    "early": "2024-01-15 (W03)",
-    "before": "2024-01-22 (W04)",
-    "newest": "2024-01-29 (W05)",
-}
-STRANGE = {
-    "order_channel": "letter", "order_amount": 9e3, "amount_of_one": 9e3, "order_hour": 3, "returned_share_7d": 0.99,
-    "orders_7d": 900, "mean_amount_7d": 9e3,
-}  # fmt: skip
 STORM, PROCESSES, EVENTS = 50, 5, 10
-
-
-class Shop:
-    """The shop on the platform, and what happens around it."""
-
-    def __init__(self) -> None:
-        self.case: UseCase = get_use_case(NAME)
-        self.api = AirflowApi()
-        self.seen = {row.run for row in attempts.attempts(NAME)}
-
-    def history(self) -> None:
-        """Five weeks, published; their labels are in."""
-        # Airflow makes up for the last Monday before the platform was there. It must find nothing to train on yet.
-        until(lambda: bool(self.scheduled()), 120, "the run of the last Monday has ended")
-        for family in ("arrivals", "deliver"):
-            self.api._send("PATCH", f"/api/v2/dags/{NAME}.{family}", {"is_paused": True})
-        for key in world.land_history(self.case, LAST):
-            ingest.ingest_interval(self.case, Interval.of(key), run="test")
-        advance(self.case, Interval.of(LAST).end + timedelta(hours=7))
-        features.catch_up(self.case, run="test")
-
-    def scheduled(self) -> list[dict[str, Any]]:
-        """Runs of the schedule that ended."""
-        runs = self.api.runs(f"{NAME}.train")
-        return [r for r in runs if r["run_type"] == "scheduled" and r["state"] in ("success", "failed")]
-
-    def later(self, **ahead: float) -> None:
-        advance(self.case, data_now(self.case) + timedelta(**ahead))
-
-    def monitor(self, week: str) -> str:
-        """Run the monitor of a week; its note."""
-        run = self.api.trigger(f"{NAME}.monitor", partition_key=WEEKS[week])
-        return str(self.api.wait(f"{NAME}.monitor", run, timeout_s=240)["note"])
-
-    def trained(self) -> tuple[dict[str, Any], set[str]]:
-        """Waits until exactly one more training has ended; its run and its causes."""
-
-        def new() -> list[str]:
-            return [r.run for r in attempts.attempts(NAME) if r.kind == "train" and r.run not in self.seen]
-
-        until(lambda: bool(new()), 120, "a training begins")
-        (name,) = new()
-        run = self.api.wait(f"{NAME}.train", name.partition("/")[2], timeout_s=300)
-        self.seen.add(name)
-        assert run["state"] == "success", run
-        record = attempts.attempt_of(name).record
-        return run, {str(c["cause"]) for c in record["causes"].values()}
-
-    def promote(self) -> None:
-        """Make the newest challenger champion."""
-        release = promotions.releases(NAME, "challenger")[-1]
-        promotions.promote(
-            NAME, release.digest, expected=None, action="promote", verdict_id=release.verdict_id, who="test",
-            why="test", data_time=data_now(self.case),
-        )  # fmt: skip
-
-    def strange_week(self, week: str) -> None:
-        """Predictions of the champion on orders like never before, and wrong ones."""
-        monday = Interval.of(WEEKS[week][:10])
-        release = promotions.champion(NAME).digest
-        spool = Spool(get_settings().spool, NAME, f"test-{week}")
-        orders = [o for n in range(7) for o in world.orders_of(monday.shift(n).key)[:60]]
-        records = [
-            {
-                "prediction_id": uuid.uuid4().hex, "use_case": NAME, "at": "2026-01-01T00:00:00+00:00",
-                "prediction_time": order["ordered_at"].replace("Z", "+00:00"),
-                "id": {"order_id": order["order_id"]}, "request": {"order_id": order["order_id"]},
-                "features": STRANGE, "probability": 0.1 if order["returned"] else 0.9, "decision": False,
-                "model_digest": "m" * 64, "release": release, "generation": 1, "missing": [], "stale": [],
-                "latency_ms": 1.0,
-            }
-            for order in orders
-        ]  # fmt: skip
-        spool.append(records)
-        spool.close()
-
-
-def until(check: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"{what}: not so after {seconds:.0f} s"
-        time.sleep(0.1)
+BACKFILLED, SCHEDULED, REFUSED = ("2024-02-03", "2024-02-04"), "2024-02-05", "2024-02-06"
+TICKETS, TICKETS_NEXT = "2013-11-05", "2013-11-06"
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
+def shop(postgres: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     """The platform, up, with five weeks of the shop published on it."""
-    from airworthy.platform import services
-
-    folder, port, before = Path(tempfile.mkdtemp(prefix="aw", dir="/tmp")), free_block(10), dict(os.environ)
-    for name in [n for n in os.environ if n.startswith("AIRWORTHY_")]:
-        del os.environ[name]
-    ports = {"AIRFLOW": port, "MLFLOW": port + 5, "SERVICE": port + 6, "REPORTS": port + 7}
-    os.environ |= {
-        "AIRWORTHY_VAR": str(folder / "var"), "AIRWORTHY_USE_CASES": NAME,
-        "PYTHONPATH": str(Path(__file__).parents[2] / "use_cases"),
-        **{f"AIRWORTHY_{name}_URL": f"http://127.0.0.1:{number}" for name, number in ports.items()},
-    }  # fmt: skip
-    get_settings.cache_clear()
-    use_cases.cache_clear()
-    try:
-        services.up()
-        get_settings.cache_clear()
-        made = Shop()
-        made.history()
+    with opened(postgres, tmp_path_factory.mktemp("cases")) as made:
         yield made
-    finally:
-        services.down()
-        shutil.rmtree(folder, ignore_errors=True)
-        os.environ.clear()
-        os.environ.update(before)
-        get_settings.cache_clear()
-        use_cases.cache_clear()
 
 
 def test_new_data_ask_for_the_first_training(shop: Shop) -> None:
@@ -192,17 +71,7 @@ def test_the_schedule_asks_once_its_time_has_come(shop: Shop) -> None:
     (first,) = shop.scheduled()
     assert "needed intervals are published" in str(first["note"])  # it asked for nothing
     shop.later(days=4)
-
-    with postgres.connect(get_settings().socket_dir, "airflow") as connection:  # next Monday is now
-        moments = (
-            "next_dagrun",
-            "next_dagrun_data_interval_start",
-            "next_dagrun_data_interval_end",
-            "next_dagrun_create_after",
-        )
-        columns = ", ".join(f"{name} = now()" for name in moments)
-        connection.execute(f"UPDATE dag SET {columns} WHERE dag_id = %s", (f"{NAME}.train",))
-        connection.commit()
+    shop.next_run_is_now(f"{NAME}.train")
 
     run, causes = shop.trained()
     assert run["run_type"] == "scheduled"
@@ -244,9 +113,7 @@ def test_a_storm_of_drift_and_decay_makes_one_training(shop: Shop) -> None:
     assert [p.exitcode for p in processes] == [0] * PROCESSES
     storm = [r for r in _all_requests() if "storm" in r.evidence]
     assert len(storm) == STORM
-    until(
-        lambda: not [r for r in shop.api.runs(f"{NAME}.train") if r["state"] not in ("success", "failed")], 60, "quiet"
-    )
+    until(lambda: shop.quiet(f"{NAME}.train"), 60, "quiet")
     begun = {r.run for r in attempts.attempts(NAME) if r.kind == "train"}
     assert begun == shop.seen  # and no second one
     late = [r.outcome for r in storm if r.claimed_by not in begun]
@@ -277,3 +144,170 @@ def test_age_asks(shop: Shop) -> None:
 def _all_requests() -> list[RetrainingRequest]:
     with transaction() as session:
         return session.query(RetrainingRequest).filter_by(use_case=NAME).order_by(RetrainingRequest.id).all()
+
+
+def test_batch_scoring_by_schedule_and_by_backfill_is_done_once_and_refuses_what_ingest_refused(shop: Shop) -> None:
+    dag, ingest_dag, table = f"{NAME}.score", f"{NAME}.ingest", shop.case.table("scores", "batch")
+    champion = promotions.champion(NAME)
+    assert champion is not None
+    # Given a scheduled run of a day that has not landed yet, which waits,
+    shop.next_run_is_now(dag, SCHEDULED)
+    until(lambda: [t["state"] for t in shop.tries(dag)] == ["deferred"], 60, "the scheduled run waits")
+    # and then this day lands, and one more whose file is refused.
+    land_orders(shop.case, SCHEDULED, planted(SCHEDULED))
+    land_orders(shop.case, REFUSED, planted(REFUSED) + planted(REFUSED)[:1])
+    assert shop.ran(ingest_dag, SCHEDULED)["state"] == "success"
+    assert shop.ran(ingest_dag, REFUSED)["state"] == "failed"
+
+    # When two days before and these are backfilled,
+    first, last = Interval.of(BACKFILLED[0]), Interval.of(REFUSED)
+    shop.api.backfill(dag, first.start, last.start)
+    until(lambda: len(shop.api.runs(dag)) == 4 and shop.quiet(dag), 180, "all four days are scored or refused")
+
+    # then each good day was scored once, the refused one says why, and the table and the ledger say the same.
+    runs = {run["partition_key"]: run for run in shop.api.runs(dag)}
+    good = (*BACKFILLED, SCHEDULED)
+    assert {key: (run["run_type"], run["state"]) for key, run in runs.items()} == {
+        **dict.fromkeys(BACKFILLED, ("backfill", "success")), SCHEDULED: ("scheduled", "success"),
+        REFUSED: ("backfill", "failed"),
+    }  # fmt: skip
+    assert "cannot be scored" in runs[REFUSED]["note"]
+    before = commits.newest_commits(table)
+    assert sorted(before) == sorted(good)
+    for key in good:
+        check_scores(shop, key, champion.digest, runs[key]["dag_run_id"])
+    outcomes = {row.outcome for row in usage.usage_of(f"{dag}/{runs[SCHEDULED]['dag_run_id']}")}
+    assert outcomes == {"deferred", "done"}
+
+    # When the refused day is mended, and all are backfilled once more,
+    land_orders(shop.case, REFUSED, planted(REFUSED))
+    assert shop.ran(ingest_dag, REFUSED)["state"] == "success"
+    shop.api.backfill(dag, first.start, last.start, reprocess="completed")
+    until(lambda: {t["try_number"] for t in shop.tries(dag)} == {2} and shop.quiet(dag), 180, "all are run again")
+
+    # then only the mended one is scored: nothing else was written.
+    again = {t["partition_key"]: t["state"] for t in shop.tries(dag)}
+    assert again == {**dict.fromkeys(good, "skipped"), REFUSED: "success"}
+    after = commits.newest_commits(table)
+    assert {key: after[key].id for key in good} == {key: before[key].id for key in good}
+    check_scores(shop, REFUSED, champion.digest, runs[REFUSED]["dag_run_id"])
+    written = [h for h in tables.open_table(table).history() if h["operation"] == "WRITE"]
+    assert len(written) == len(after)
+
+
+def check_scores(shop: Shop, key: str, champion: str, run: str) -> None:
+    """The day's rows are those of its clean table, by the champion; the ledger names the run that wrote them."""
+    day, table = Interval.of(key), shop.case.table("scores", "batch")
+    scores, clean = tables.read(table, day, day), tables.read(shop.case.table("clean", "orders"), day, day)
+    assert sorted(scores["order_id"].to_pylist()) == sorted(clean["order_id"].to_pylist())
+    assert set(scores["release"].to_pylist()) == {champion}
+    assert commits.newest_commits(table)[key].rows == scores.num_rows > 100
+    assert owner(f"{NAME}/score/{key}") == f"{NAME}.score/{run}"
+
+
+def owner(resource: str) -> str:
+    """Who holds a claim."""
+    with transaction() as session:
+        return session.get_one(Claim, resource).owner
+
+
+def test_a_late_change_in_a_database_is_taken_by_arrivals_once_the_database_answers(shop: Shop) -> None:
+    # Given two days of tickets, ingested by runs of their partitions,
+    case, dag = get_use_case(DESK), f"{DESK}.arrivals"
+    shop.desk.open_tickets(TICKETS)
+    advance(case, Interval.of(TICKETS_NEXT).end + timedelta(hours=2))
+    for key in (TICKETS, TICKETS_NEXT):
+        assert shop.ran(f"{DESK}.ingest", key)["state"] == "success"
+    before = tickets()
+    # when one of them is changed in the database, which lets nobody in at the next full hour,
+    advance(case, Interval.of(TICKETS_NEXT).end + timedelta(hours=3))
+    shop.desk.sql("UPDATE desk.tickets SET amount = 99 WHERE ticket = 3")
+    shop.desk.sql("ALTER ROLE desk NOLOGIN")
+    known = {run["dag_run_id"] for run in shop.api.runs(dag)}
+    shop.next_run_is_now(dag)
+    until(lambda: "up_for_retry" in shop.states(dag, known), 60, "the run tries again")
+    shop.desk.sql("ALTER ROLE desk LOGIN")
+
+    # then the same run takes the change as soon as the database answers: that day alone is published again,
+    until(lambda: tickets()[TICKETS].data_version > before[TICKETS].data_version, 90, "the change is published")
+    until(lambda: shop.quiet(dag), 90, "the run has ended")
+    (mine,) = [r for r in shop.api.runs(dag) if r["dag_run_id"] not in known and r["run_type"] == "scheduled"]
+    assert (mine["state"], owner(f"{DESK}/ingest/{TICKETS}")) == ("success", f"{dag}/{mine['dag_run_id']}")
+    assert tickets()[TICKETS_NEXT].id == before[TICKETS_NEXT].id
+    rows = {row["ticket"]: row for row in clean_tickets()}
+    assert (rows[3]["amount"], rows[3]["available_at"]) == (99.0, data_now(case))
+    assert (rows[4]["amount"], rows[4]["available_at"]) == (12.5, Interval.of(TICKETS).end)
+    assert TICKETS in commits.newest_commits(case.table("features", "tiny_tickets_customer"))
+
+
+def test_a_correction_that_somebody_landed_wakes_arrivals_by_the_watcher(shop: Shop) -> None:
+    # Given a change in the database that was landed outside of Airflow,
+    case, dag, before = get_use_case(DESK), f"{DESK}.arrivals", tickets()
+    shop.desk.sql("UPDATE desk.tickets SET amount = 100 WHERE ticket = 3")
+    known = {run["dag_run_id"] for run in shop.api.runs(dag)}
+    assert ingest.recheck(case) == [TICKETS]
+
+    # then the watcher wakes a run, which publishes it; once.
+    until(lambda: tickets()[TICKETS].data_version > before[TICKETS].data_version, 90, "the correction is published")
+    until(lambda: shop.quiet(dag), 90, "the run has ended")
+    by = owner(f"{DESK}/ingest/{TICKETS}").partition("/")[2]
+    (run,) = [r for r in shop.api.runs(dag) if r["dag_run_id"] == by]
+    assert (by not in known, run["run_type"], run["state"]) == (True, "asset_triggered", "success")
+    assert {row["ticket"]: row["amount"] for row in clean_tickets()}[3] == 100.0
+    assert tickets()[TICKETS_NEXT].id == before[TICKETS_NEXT].id
+
+
+def tickets() -> dict[str, commits.Commit]:
+    return commits.newest_commits(f"{DESK}/clean/tickets")
+
+
+def clean_tickets() -> list[dict[str, object]]:
+    return tables.read(f"{DESK}/clean/tickets", Interval.of(TICKETS), Interval.of(TICKETS)).to_pylist()
+
+
+def test_what_was_planted_is_in_the_data_and_nowhere_else(shop: Shop) -> None:
+    # Given orders of the planted customer in training, quarantine and a refused file (above), and in predictions,
+    found, identity = asked(shop)
+    shop.monitor("newest")
+    # and what people are shown of them,
+    found["why page"] = httpx.get(f"{get_settings().reports_url}/why/{identity}", timeout=60, trust_env=False).content
+    assert b"[personal]" in found["why page"]
+    for words in (f"why {identity}", f"quarantine list {NAME}", f"quarantine show {NAME} {SCHEDULED}"):
+        from airworthy.cli import app
+
+        told = CliRunner().invoke(app, words.split(), env={"COLUMNS": "250"}, catch_exceptions=False)
+        assert told.exit_code == 0, told.output
+        found[f"airworthy {words}"] = told.output.encode()
+    found |= shown()
+
+    # then neither it nor a secret is anywhere in that; both are in the data.
+    assert where(found, PLANTED | secrets()) == []
+    assert len(where(found, {"a mask": "[personal]"})) > 10
+    day = Interval.of(SCHEDULED)
+    assert any(
+        PERSON in row for row in tables.read(shop.case.table("quarantine", "orders"), day, day)["row"].to_pylist()
+    )
+    assert any(PERSON in row and ORDER in row for row in tables.read(log_table(shop.case))["request"].to_pylist())
+
+
+def asked(shop: Shop) -> tuple[dict[str, bytes], str]:
+    """What clients are told who give no key, a wrong one, or a wrong request; and the id of a prediction that was made."""
+    order = {
+        **shop.case.prediction.example,
+        "order_id": ORDER,
+        "customer": PERSON,
+        "ordered_at": "2024-02-01T12:00:00Z",
+    }
+    url, own = f"{get_settings().service_url}/{NAME}", {"X-API-Key": KEY}
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        told = {
+            "no key": client.post("/predict", json=order),
+            "wrong key": client.post("/predict", json=order, headers={"X-API-Key": f"{KEY}?"}),
+            "wrong number": client.post("/predict", json={**order, "amount": PERSON}, headers=own),
+            "wrong field": client.post("/explain", json={**order, "whose": PERSON}, headers=own),
+        }
+        assert [answer.status_code for answer in told.values()] == [401, 401, 422, 422]
+        assert client.post("/explain", json=order, headers=own).status_code == 200
+        answer = client.post("/predict", json=order, headers=own)
+        assert answer.status_code == 200, answer.text
+    return {name: answer.content for name, answer in told.items()}, answer.json()["predictions"][0]["prediction_id"]
