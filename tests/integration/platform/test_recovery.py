@@ -16,7 +16,8 @@ from tiny_orders import world
 
 from airworthy import features, ingest
 from airworthy.config import UseCase, get_settings
-from airworthy.errors import ConfigurationError, DataRejectedError, RehearsalError
+from airworthy.delivery.rehearsal import RehearsalError
+from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import commits
