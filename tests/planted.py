@@ -18,6 +18,9 @@ TEXTS = {
     "^[A-Z][0-9A-Z]{2,5}$": lambda n: f"{chr(65 + n // 60_466_176 % 26)}{_base36(n):0>5}",
     "^[0-9a-f]{32}$": lambda n: f"{n:032x}",
     "^[0-9a-f]{64}$": lambda n: f"{n:064x}",
+    "^flight_delays_v[0-9]+$": lambda n: f"flight_delays_v{n}",
+    "^(?:[a-z][a-z0-9_]*(?: |$))*$": lambda n: ("", "carrier", "wind_speed dewpoint")[n % 3],
+    r"^flight_delays/[^/]+-[0-9]+\.log$": lambda n: f"flight_delays/host-1-{n}.log",
     r"^\{.*\}$": lambda n: f'{{"n": {n}}}',
 }
 STEP = {"int64": 1, "float64": 0.5, "timestamp": timedelta(microseconds=1)}

@@ -21,7 +21,7 @@ from airworthy.ledger import requests
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import exclusive
 from airworthy.monitoring import drift, policy, quality, records
-from airworthy.monitoring.collect import collect, predictions
+from airworthy.monitoring.collect import as_judged, collect, predictions
 from airworthy.monitoring.drift import DriftResult
 from airworthy.monitoring.policy import WindowFacts
 from airworthy.monitoring.skew_check import recorded
@@ -89,7 +89,8 @@ def _validate(use_case: UseCase, found: Findings, run: str) -> None:
     window = f"{found.first}_{found.last}"
     checks = StageChecks(use_case, f"predictions/{window}/{hashlib.sha256(run.encode()).hexdigest()[:12]}")
     checks.check(
-        "log", "predictions", found.rows.drop_columns([INTERVAL]), found.first, found.last, masks=_masks(use_case), thorough=True,
+        "log", "predictions", as_judged(found.rows.drop_columns([INTERVAL])), found.first, found.last,
+        masks=_masks(use_case), thorough=True,
         next_step="find out what wrote these rows: the prediction service, or a spool file that was altered",
     )  # fmt: skip
     found.links |= checks.keep()
