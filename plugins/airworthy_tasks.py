@@ -12,7 +12,13 @@ from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airworthy import measuring
-from airworthy.errors import AirworthyError, ServiceUnavailableError, StaleVerdictError, SupersededError
+from airworthy.errors import (
+    AirworthyError,
+    DataRejectedError,
+    ServiceUnavailableError,
+    StaleVerdictError,
+    SupersededError,
+)
 from airworthy.platform.code_identity import OtherWheelError, refuse_another_wheel
 
 if TYPE_CHECKING:
@@ -137,6 +143,8 @@ def _translated(superseded: type[Exception] = AirflowSkipException) -> Iterator[
         raise  # and is tried again
     except AirworthyError as error:
         note(str(error.what).splitlines()[0])
+        if isinstance(error, DataRejectedError):
+            link(error.links)
         raise AirflowFailException(str(error)) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 MAX_FAILURES = 10
@@ -107,10 +107,14 @@ class DataRejectedError(AirworthyError):
         subject: The file or table, with its interval.
         failures: What failed, any number; the text shows the first ten.
         next_step: What an operator should do.
+        links: Pages about it, such as Data Docs, by what they are called on a task.
     """
 
-    def __init__(self, subject: str, failures: Iterable[CheckFailure], *, next_step: str) -> None:
+    def __init__(
+        self, subject: str, failures: Iterable[CheckFailure], *, next_step: str, links: Mapping[str, str] | None = None
+    ) -> None:
         self.failures = tuple(failures)
+        self.links = dict(links or {})
         lines = [f"- {f}" for f in self.failures[:MAX_FAILURES]]
         if len(self.failures) > MAX_FAILURES:
             lines.append(f"- and {len(self.failures) - MAX_FAILURES} more")

@@ -16,10 +16,13 @@ def add(app: typer.Typer) -> None:
 
 def profile(
     name: UseCaseName,
-    table: Annotated[str, typer.Argument(metavar="SOURCE", help="A source; a feature view with --layer features.")],
+    table: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A source; with --layer features a view, scores: batch."),
+    ],
     first: Annotated[str, typer.Option("--from", help="First interval; from the beginning by default.")] = "",
     last: Annotated[str, typer.Option("--to", help="Last interval, included; up to the end by default.")] = "",
-    layer: Annotated[str, typer.Option("--layer", help="raw, clean or features.")] = "clean",
+    layer: Annotated[str, typer.Option("--layer", help="raw, clean, features or scores.")] = "clean",
 ) -> None:
     """Show what the rows of a table look like: types, empty values, ranges, distinct values, label rate."""
     from airworthy.features.inspect import profile_table

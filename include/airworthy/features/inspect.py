@@ -19,19 +19,19 @@ def profile_table(
 
     Args:
         use_case: The use case.
-        layer: ``raw``, ``clean`` or ``features``.
-        name: The source, or the feature view.
+        layer: ``raw``, ``clean``, ``features`` or ``scores``.
+        name: The source, the feature view, or ``batch``.
         first, last: Intervals, both included; all when not given.
 
     Raises:
         ConfigurationError: there is no such table.
     """
-    masks = {"raw": _raw, "clean": _clean, "features": _features}.get(layer)
+    masks = {"raw": _raw, "clean": _clean, "features": _features, "scores": _scores}.get(layer)
     known = masks(use_case) if masks else {}
     if name not in known:
         raise ConfigurationError(
             f"{use_case.name} has no table {layer}/{name}",
-            next_step=f"choose one of {', '.join(known)}" if known else "give --layer raw, clean or features",
+            next_step=f"choose one of {', '.join(known)}" if known else "give --layer raw, clean, features or scores",
         )
     rows = tables.read(use_case.table(layer, name), first, last)
     span = f"{first or 'the first'} to {last or 'the last'}" if (first, last) != (None, None) else "all intervals"
@@ -50,3 +50,7 @@ def _clean(use_case: UseCase) -> dict[str, dict[str, str]]:
 
 def _features(use_case: UseCase) -> dict[str, dict[str, str]]:
     return {view.name: view.masks for view in catalog(use_case).views}
+
+
+def _scores(use_case: UseCase) -> dict[str, dict[str, str]]:
+    return {"batch": clean_masks(use_case, use_case.prediction.source)}

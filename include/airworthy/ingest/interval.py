@@ -212,7 +212,7 @@ def _rejection(
     ]
     where = quarantine.files_folder(use_case, interval, digest)
     step = NEXT_AFTER_REJECTION.format(folder=where) + (f" and {links['Data Docs']}" if "Data Docs" in links else "")
-    return DataRejectedError(f"{use_case.name} {interval.key}: {files}", failures, next_step=step)
+    return DataRejectedError(f"{use_case.name} {interval.key}: {files}", failures, next_step=step, links=links)
 
 
 def _not_landed(use_case: UseCase, interval: Interval, incomplete: dict[str, str]) -> NotLandedError:

@@ -82,8 +82,10 @@ def _name(path: str) -> str:
 
 
 def _written(fs: Any, run: str, now: datetime) -> datetime:
-    try:
-        moment: datetime = fs.modified(f"{run}/index.html")
-    except FileNotFoundError:
-        return now  # being written
-    return moment
+    for page in ("index.html", "profile/index.html"):  # without a suite there is a profile alone
+        try:
+            moment: datetime = fs.modified(f"{run}/{page}")
+        except FileNotFoundError:
+            continue
+        return moment
+    return now  # being written

@@ -19,6 +19,7 @@ from airworthy.records import ExpectationResult, ValidationReport
 from airworthy.validation import gx, screen
 from airworthy.validation.data_docs import write_data_docs
 from airworthy.validation.expectations import failures_of, result_of
+from airworthy.validation.profile import TableProfile, profiles, write_profiles
 from airworthy.validation.suites import Suite, stage_suite
 
 
@@ -60,8 +61,12 @@ def validate_stage(
     )  # fmt: skip
 
 
+PROFILED = ("features", "scores")
+"""Layers whose rows are profiled here. Of raw and clean rows the ingest does it; the log has its drift report."""
+
+
 class StageChecks:
-    """The validations of one run of a stage: their reports on one page, their rows in the ledger.
+    """The validations of one run of a stage: their reports on one page, their rows in the ledger, and profiles of the rows.
 
     Args:
         use_case: The use case.
@@ -71,6 +76,7 @@ class StageChecks:
     def __init__(self, use_case: UseCase, place: str) -> None:
         self._use_case, self._place = use_case, place
         self._reports: list[ValidationReport] = []
+        self._profiles: list[TableProfile] = []
         self._recorded = 0
 
     def check(
@@ -85,7 +91,7 @@ class StageChecks:
         thorough: bool = False,
         next_step: str,
     ) -> None:
-        """As ``validate_stage``.
+        """As ``validate_stage``; rows of ``PROFILED`` layers are also profiled, with or without a suite.
 
         Args:
             layer, name, rows, first, last, masks, thorough: See there.
@@ -94,6 +100,9 @@ class StageChecks:
         Raises:
             DataRejectedError: a critical expectation is not met. The page and the ledger's rows are written.
         """
+        if layer in PROFILED:
+            title = f"{self._use_case.table(layer, name)} {first}" + (f" to {last}" if last and last != first else "")
+            self._profiles.append(profiles(rows, masks, title=title))
         report = validate_stage(self._use_case, layer, name, rows, first, last, masks=masks, thorough=thorough)
         if report is not None:
             self.add(report, next_step=next_step)
@@ -110,20 +119,23 @@ class StageChecks:
         """
         self._reports.append(report)
         if not report.passed:
-            where = self.keep()["Data Docs"]
+            links = self.keep()
             span = f"{report.first} to {report.interval}" if report.first else str(report.interval)
             raise DataRejectedError(
-                f"{report.table} {span}", failures_of(report, 1.0), next_step=f"{next_step}; see {where}"
-            )
+                f"{report.table} {span}", failures_of(report, 1.0), next_step=f"{next_step}; see {links['Data Docs']}",
+                links=links,
+            )  # fmt: skip
 
     def keep(self) -> dict[str, str]:
-        """Write the page, and the rows that are new; returns the links of the task, none when nothing was validated."""
-        if not self._reports:
-            return {}
-        url = write_data_docs(self._use_case.name, self._place, self._reports)
-        record(self._use_case, self._reports[self._recorded :], url)
-        self._recorded = len(self._reports)
-        return {"Data Docs": url}
+        """Write the pages, and the rows that are new; returns the links of the task, none when nothing was looked at."""
+        links: dict[str, str] = {}
+        if self._profiles:
+            links["Profile"] = write_profiles(self._use_case.name, self._place, self._profiles)
+        if self._reports:
+            links["Data Docs"] = write_data_docs(self._use_case.name, self._place, self._reports)
+            record(self._use_case, self._reports[self._recorded :], links["Data Docs"])
+            self._recorded = len(self._reports)
+        return links
 
 
 def record(use_case: UseCase, reports: Sequence[ValidationReport], url: str) -> None:

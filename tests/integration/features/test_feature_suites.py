@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def test_a_range_is_judged_by_great_expectations_and_a_day_by_the_compiled_rules
     for outcome in (first, second):
         page = Path(outcome.links["Data Docs"].replace(get_settings().reports_url, get_settings().docs_url))
         assert table in page.read_text()
+    # What was built is profiled too, also where there is no suite.
+    profile = Path(first.links["Profile"].replace(get_settings().reports_url, get_settings().docs_url))
+    rows = {
+        one["title"].rpartition("/")[2]: one["rows"]
+        for one in json.loads((profile.parent / "profile.json").read_text())
+    }
+    assert {title.partition(" ")[0] for title in rows} >= {"tiny_sensors_history", "tiny_sensors_reading"}
+    built = [row for row in plant.features("history") if row["interval"] != DAYS[3]]
+    assert rows[f"tiny_sensors_history {DAYS[0]} to {DAYS[2]}"] == len(built) > 0
+    assert "jobs_3d" in profile.read_text()
     assert catch_up(plant.use_case, run="test").links == {}
 
 
@@ -57,6 +68,8 @@ def test_rows_outside_of_their_domain_are_not_published_and_the_error_names_the_
     assert "max_value=2" not in str(caught.value)  # a warning is reported, and stops nothing
     assert "correct tiny_sensors_history in features.py, or its suite" in caught.value.next_step
     assert "/data_docs/tiny_sensors/features/" in caught.value.next_step
+    assert caught.value.links["Data Docs"] in caught.value.next_step
+    assert "Profile" in caught.value.links  # of the rows that were refused
     assert plant.features("history") == []
     [row] = validations()
     assert (row.passed, row.report["engine"]) == (False, "great_expectations")
