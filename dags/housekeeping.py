@@ -50,15 +50,15 @@ with DAG(
         from airworthy.features import catch_up
         from airworthy.monitoring import collect
         from airworthy.registry import reconcile_aliases
+        from airworthy.serving.batch import outdated_words
         from airworthy_tasks import outcomes, report, run_name
 
         use_case = get_use_case(name)
         with outcomes():
             reconcile_aliases(use_case)
             offer(use_case)
-            outcome = catch_up(use_case, run=run_name())
-            predictions = collect(use_case)
-        return report(outcome, f"{name} agrees with the ledger; {outcome.reason}; {predictions} predictions collected")
+            outcome, kept = catch_up(use_case, run=run_name()), f"{collect(use_case)} predictions collected"
+        return report(outcome, f"{name} agrees with the ledger; {outcome.reason}; {kept}; {outdated_words(use_case)}")
 
     @task
     def tidy() -> object:

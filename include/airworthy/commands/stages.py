@@ -33,16 +33,28 @@ def ingest(name: UseCaseName, day: Day) -> None:
     show_record(outcome)
 
 
-def score(name: UseCaseName, day: Day) -> None:
+def score(
+    name: UseCaseName,
+    day: Annotated[str, typer.Argument(help="The interval, such as 2013-01-31.")] = "",
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Instead: every scored interval whose rows or features changed since.")
+    ] = False,
+) -> None:
     """Predict every row of a published interval with the champion, into the table of scores."""
     from airworthy.intervals import Interval
-    from airworthy.serving.batch import score as score_stage
+    from airworthy.serving import batch
 
+    if bool(day) == outdated:
+        raise typer.BadParameter("give an interval, or --outdated")
     case = use_case(name)
-    with by_hand("score", case.name, day) as act:
-        outcome = score_stage(case, Interval.of(day), run=run_name())
-        act.outcome = outcome.reason
-    show_record(outcome)
+    keys = [day] if day else list(batch.outdated(case))
+    if not keys:
+        say(f"no batch scores of {case.name} are outdated")
+    for key in keys:
+        with by_hand("score", case.name, key) as act:
+            outcome = batch.score(case, Interval.of(key), run=run_name())
+            act.outcome = outcome.reason
+        show_record(outcome)
 
 
 def train(

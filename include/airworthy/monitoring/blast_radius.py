@@ -7,7 +7,7 @@ its view's ttl has passed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -30,6 +30,7 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import TrainingSet
 from airworthy.monitoring.collect import log_table
 from airworthy.records import Record, TrainingSetRef
+from airworthy.serving.batch import table_of as scores_table
 
 MAX_READ = 60
 """So many new or changed intervals are read; of any further ones the manifests are believed."""
@@ -45,7 +46,8 @@ class ViewChange(Record):
     Attributes:
         intervals: Keys of the feature intervals, also later ones whose window reaches back.
         rows: Rows that these intervals have now.
-        online_keys: Keys whose newest value comes from one of them. Keys that a new interval brings are not known yet.
+        online_keys: Keys whose newest value comes from one of them; at least so many values change, since the keys that a
+            new interval brings are not known yet.
         waiting: Keys that would be rebuilt only after another landed interval is ingested.
     """
 
@@ -77,6 +79,7 @@ class BlastRadius(Record):
         training_sets: Digests of training sets over a range that would change.
         models: Releases trained on them, the champion among them if its state says so.
         predictions: Logged predictions that may have used a value that would change, by release.
+        scores: Batch predictions of which the same is true, or whose own rows would change, by release.
     """
 
     use_case: str
@@ -92,6 +95,7 @@ class BlastRadius(Record):
     training_sets: tuple[str, ...]
     models: tuple[ModelChange, ...]
     predictions: dict[str, int]
+    scores: dict[str, int]
     summary: str = ""
 
 
@@ -112,8 +116,8 @@ def blast_radius(use_case: UseCase, first: Interval, last: Interval) -> BlastRad
     found = _previews(use_case, wanted)
     expected = {key: p.clean for key, p in found.items() if p.state in ("new", "changed", "refused")}
     views, behind = _views(use_case, expected)
-    used, learned = _spans(use_case, expected, views)
-    sets = _training_sets(use_case, learned)
+    used, days_changed = _used(use_case, views), _days_changed(use_case, expected)
+    sets = _training_sets(use_case, _merged(used + [(day.start, day.end) for day in days_changed]))
     states = {
         state: tuple(k for k, p in found.items() if p.state == state)
         for state in ("new", "changed", "unchanged", "refused", "absent")
@@ -123,7 +127,8 @@ def blast_radius(use_case: UseCase, first: Interval, last: Interval) -> BlastRad
         coming=_total(use_case, [p.coming for p in found.values()]), going=_total(use_case, [p.going for p in found.values()]),
         refused={key: p.reason for key, p in found.items() if p.state == "refused"},
         unread=max(0, len(states["new"]) + len(states["changed"]) + len(states["refused"]) - MAX_READ),
-        views=views, behind=behind, training_sets=tuple(sets), models=_models(use_case, sets), predictions=_predictions(use_case, used),
+        views=views, behind=behind, training_sets=tuple(sets), models=_models(use_case, sets),
+        predictions=_by_release(log_table(use_case), used), scores=_by_release(scores_table(use_case), used, days_changed),
     )  # fmt: skip
     return radius.model_copy(update={"summary": _words(radius)})
 
@@ -169,22 +174,25 @@ def _online_keys(use_case: UseCase, view: CompiledView, due: set[str]) -> int:
     return int(pc.sum(pc.is_in(newest[tables.INTERVAL], pa.array(sorted(due)))).as_py() or 0)
 
 
-def _spans(
-    use_case: UseCase, expected: Mapping[str, Mapping[str, str]], views: Mapping[str, ViewChange]
-) -> tuple[list[Span], list[Span]]:
-    """When changed feature values can have been used, and that together with the days whose labels would change."""
+def _used(use_case: UseCase, views: Mapping[str, ViewChange]) -> list[Span]:
+    """When feature values that would change can have been used."""
     used: list[Span] = []
     for view in catalog(use_case).views:
         ttl = view.view.ttl
         due = map(Interval.of, views[view.name].intervals if view.name in views else ())
         used += [(i.start, END_OF_TIME if ttl is None else i.end + ttl) for i in due]
+    return _merged(used)
+
+
+def _days_changed(use_case: UseCase, expected: Mapping[str, Mapping[str, str]]) -> list[Interval]:
+    """Intervals whose own rows would be others: labels of a training set, what was scored in batch."""
     source = use_case.prediction.source
     published = commits.newest_commits(use_case.table("clean", source))
-    labels = []
-    for key, digests in expected.items():
-        if source in digests and (key not in published or published[key].digest != digests[source]):
-            labels.append((Interval.of(key).start, Interval.of(key).end))
-    return _merged(used), _merged(used + labels)
+    return [
+        Interval.of(key)
+        for key, digests in expected.items()
+        if source in digests and (key not in published or published[key].digest != digests[source])
+    ]
 
 
 def _merged(spans: list[Span]) -> list[Span]:
@@ -219,12 +227,14 @@ def _models(use_case: UseCase, sets: list[str]) -> tuple[ModelChange, ...]:
     return tuple(found)
 
 
-def _predictions(use_case: UseCase, spans: list[Span]) -> dict[str, int]:
-    if not spans:
+def _by_release(table: str, spans: list[Span], intervals: Sequence[Interval] = ()) -> dict[str, int]:
+    """Rows of a table of predictions that were made in one of the spans, or are of one of the intervals."""
+    if not spans and not intervals:
         return {}
     time = pc.field("prediction_time")
-    inside = reduce(or_, ((time >= pa.scalar(a, INSTANT)) & (time < pa.scalar(b, INSTANT)) for a, b in spans))
-    rows = tables.dataset(log_table(use_case)).to_table(filter=inside, columns=["release"])
+    among = pc.field(tables.INTERVAL).isin(pa.array([interval.key for interval in intervals], pa.string()))
+    inside = ((time >= pa.scalar(a, INSTANT)) & (time < pa.scalar(b, INSTANT)) for a, b in spans)
+    rows = tables.dataset(table).to_table(filter=reduce(or_, inside, among), columns=["release"])
     counts = pc.value_counts(rows["release"]).to_pylist()
     return {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: -row["counts"])}
 
@@ -233,9 +243,11 @@ def _words(radius: BlastRadius) -> str:
     counts = [f"{len(keys)} {state}" for state, keys in radius.intervals.items() if keys]
     built = sum(len(view.intervals) for view in radius.views.values())
     online = sum(view.online_keys for view in radius.views.values())
+    brought = "at least " if radius.intervals["new"] and built else ""  # by keys that are not known yet
     champion = ", the champion among them" if any(m.state == "champion" for m in radius.models) else ""
     return (
         f"{radius.first} to {radius.last}: intervals {', '.join(counts)}; {built} feature intervals to rebuild in "
-        f"{len(radius.views)} views, {online} online keys; {len(radius.training_sets)} training sets, "
-        f"{len(radius.models)} models{champion}; {sum(radius.predictions.values())} predictions"
+        f"{len(radius.views)} views, {brought}{online} online keys; {len(radius.training_sets)} training sets, "
+        f"{len(radius.models)} models{champion}; {sum(radius.predictions.values())} predictions, "
+        f"{sum(radius.scores.values())} batch scores"
     )

@@ -35,7 +35,7 @@ def render(use_case: UseCase, radius: BlastRadius) -> str:
         _table(("source", "come", "go"), [(s, radius.coming.get(s, 0), radius.going.get(s, 0)) for s in sources]),
         "<h2>Features</h2>",
         _table(
-            ("view", "intervals to rebuild", "rows in them now", "online keys", "which"),
+            ("view", "intervals to rebuild", "rows in them now", "online keys, at least", "which"),
             [(n, len(v.intervals), v.rows, v.online_keys, _some(v.intervals)) for n, v in radius.views.items()],
         ),
         f"<p>{radius.behind} more feature intervals wait to be rebuilt anyway.</p>" if radius.behind else "",
@@ -43,6 +43,8 @@ def render(use_case: UseCase, radius: BlastRadius) -> str:
         _table(("release", "version", "state", "training set"), [(m.release, m.version, m.state, m.training_set) for m in radius.models]),
         "<h2>Predictions that may have used them</h2>",
         _table(("release", "predictions"), radius.predictions.items()),
+        "<h2>Batch scores that would be outdated</h2>",
+        _table(("release", "scores"), radius.scores.items()),
     ]  # fmt: skip
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Blast radius</title>'

@@ -228,7 +228,8 @@ def _scores(case: UseCase, day: str) -> list[Node]:
     if commit is None:
         return []
     by = ", ".join(digest[:SHORT] for digest in scored_by(table, day))
-    return [Node(kind="batch predictions", name=f"{table}/{day}", words=f"{commit.rows} rows by release {by}")]
+    since = "; outdated: rows or features changed since" if day in batch.outdated(case) else ""
+    return [Node(kind="batch predictions", name=f"{table}/{day}", words=f"{commit.rows} rows by release {by}{since}")]
 
 
 def _uses(case: UseCase, table: str, day: str, reach: int) -> list[Node]:

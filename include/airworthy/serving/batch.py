@@ -17,6 +17,7 @@ from airworthy import features, registry
 from airworthy.config import UseCase
 from airworthy.errors import CheckFailure, DataRejectedError, NoChampionError, NotLandedError, ReleaseError
 from airworthy.evaluation.champion import ChampionRecord, champion_record
+from airworthy.features.catalog import catalog
 from airworthy.ingest.schemas import clean_masks, clean_schema
 from airworthy.intervals import Interval
 from airworthy.lake import tables
@@ -29,6 +30,7 @@ from airworthy.validation import StageChecks
 log = logging.getLogger(__name__)
 
 LAYER, NAME = "scores", "batch"
+SHOWN = 5
 UTC_TIME = pa.timestamp("us", tz="UTC")
 OWN = pa.schema(
     [
@@ -45,7 +47,12 @@ def table_schemas(use_case: UseCase) -> dict[str, pa.Schema]:
     """The table of this stage, for migrations: the id's columns, then the answer and who gave it."""
     clean = clean_schema(use_case, use_case.prediction.source)
     ids = [clean.field(name) for name in use_case.prediction.id if name not in OWN.names]
-    return {use_case.table(LAYER, NAME): pa.schema([*ids, *OWN])}
+    return {table_of(use_case): pa.schema([*ids, *OWN])}
+
+
+def table_of(use_case: UseCase) -> str:
+    """Name of the table of scores, ``<use_case>/scores/batch``."""
+    return use_case.table(LAYER, NAME)
 
 
 def score(use_case: UseCase, interval: Interval, *, run: str) -> ScoreOutcome:
@@ -69,8 +76,8 @@ def score(use_case: UseCase, interval: Interval, *, run: str) -> ScoreOutcome:
     champion = _champion(use_case)
     commit = _published(use_case, interval)
     features.catch_up(use_case, run=run)
-    table, resource = use_case.table(LAYER, NAME), f"{use_case.name}/score/{interval.key}"
-    inputs = _inputs(use_case, interval, commit, champion)
+    table, resource = table_of(use_case), f"{use_case.name}/score/{interval.key}"
+    inputs = _inputs(interval.key, commit, champion.release.digest, _feature_commits(use_case))
     before = commits.newest_commits(table, interval, interval).get(interval.key)
     if before is not None and before.inputs == inputs:
         words = f"already scored by release {champion.release.digest[:12]}: {before.rows:,} rows"
@@ -123,14 +130,51 @@ def _published(use_case: UseCase, interval: Interval) -> Commit:
     return commit
 
 
-def _inputs(use_case: UseCase, interval: Interval, commit: Commit, champion: ChampionRecord) -> str:
-    """Digest of all that the answers depend on: clean rows, the features published up to the interval's end, the release."""
-    views = {
-        table: [[key, row.digest] for key, row in sorted(commits.newest_commits(table, None, interval).items())]
-        for table in sorted(features.data_versions(use_case))
+def outdated(use_case: UseCase) -> dict[str, str]:
+    """Scored intervals whose clean rows or features are others by now, with the release that scored them; writes nothing.
+
+    Such as after a correction. What another champion would answer is another question: the release that answered is asked.
+    A feature interval that was built again counts, even where the values that were known in time stayed the same.
+    """
+    rows = tables.dataset(table_of(use_case)).to_table(columns=[tables.INTERVAL, "release"])
+    answered = rows.group_by([tables.INTERVAL, "release"]).aggregate([]).to_pylist()
+    scored = commits.newest_commits(table_of(use_case))
+    clean = commits.newest_commits(use_case.table("clean", use_case.prediction.source))
+    views = _feature_commits(use_case)
+    return {
+        key: row["release"]
+        for row in sorted(answered, key=lambda row: str(row[tables.INTERVAL]))
+        if (key := row[tables.INTERVAL]) in scored
+        and (key not in clean or scored[key].inputs != _inputs(key, clean[key], row["release"], views))
     }
-    parts = [commit.digest, features.feature_digest(use_case), champion.release.digest, views]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def outdated_words(use_case: UseCase) -> str:
+    """What is outdated in a line, with the command that mends it."""
+    keys = list(outdated(use_case))
+    if not keys:
+        return "no batch scores are outdated"
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return (
+        f"batch scores of {len(keys)} intervals are outdated ({', '.join(keys[:SHOWN])}{more}): "
+        f"`airworthy score {use_case.name} --outdated` scores them again"
+    )
+
+
+Views = tuple[str, dict[str, dict[str, Commit]]]
+"""Digest of the feature definitions, and the newest commits of each feature table by interval key."""
+
+
+def _feature_commits(use_case: UseCase) -> Views:
+    names = sorted(view.table for view in catalog(use_case).views)
+    return features.feature_digest(use_case), {table: commits.newest_commits(table) for table in names}
+
+
+def _inputs(key: str, clean: Commit, release: str, views: Views) -> str:
+    """Digest of all that an interval's answers depend on: clean rows, features up to the interval's end, the release."""
+    definitions, built = views
+    used = {table: [[k, row.digest] for k, row in sorted(rows.items()) if k <= key] for table, rows in built.items()}
+    return hashlib.sha256(json.dumps([clean.digest, definitions, release, used]).encode()).hexdigest()
 
 
 def _scored(

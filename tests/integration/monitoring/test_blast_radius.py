@@ -18,6 +18,7 @@ from airworthy.lake import landing, tables
 from airworthy.ledger import clock, commits
 from airworthy.monitoring import blast_radius, collect, publish_page
 from airworthy.records import Release
+from airworthy.serving import batch
 
 from .conftest import World
 
@@ -32,7 +33,7 @@ CLEAN, TABLE = "tiny_orders/clean/orders", "tiny_orders/features/tiny_orders_cus
 def lived(world: World) -> UseCase:
     """Twelve days, all ingested but one that has not come, with features and online values."""
     use_case = world.use_case
-    for name, schema in features.table_schemas(use_case).items():
+    for name, schema in {**features.table_schemas(use_case), **batch.table_schemas(use_case)}.items():
         tables.create(name, schema)
     features.apply(use_case)
     clock.advance(use_case, LAST.end + timedelta(days=1))
@@ -86,6 +87,7 @@ def test_the_forecast_is_what_then_happens(lived: UseCase) -> None:
     after = {key: row.digest for key, row in commits.newest_commits(TABLE).items()}
     assert {key for key in after if after[key] != before.get(key)} == set(view.intervals)
     assert view.online_keys == outcome.online[VIEW]
+    assert f"at least {view.online_keys} online keys" in radius.summary  # the late day may bring others
     assert blast_radius(lived, FIRST, LAST).views == {}
 
 
@@ -112,6 +114,7 @@ def test_models_and_predictions_that_hang_on_it_are_told(
     assert radius.training_sets == (radius.models[0].training_set,)
     assert radius.predictions == {world.release: 20}  # those of the day before did not see it
     assert "the champion among them" in radius.summary
+    assert "at least" not in radius.summary  # a correction alone brings no key
     page = Path(publish_page(lived, radius).replace(get_settings().reports_url, get_settings().docs_url))
     assert radius.summary in page.read_text()
 

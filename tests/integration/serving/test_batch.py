@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tiny_orders import world as shop
+from typer.testing import CliRunner
 
 import stage_suites
-from airworthy import features, ingest, registry
+from airworthy import features, ingest, monitoring, registry
+from airworthy.cli import app
 from airworthy.config import Settings, UseCase, get_settings, get_use_case
 from airworthy.errors import (
     ConfigurationError,
@@ -43,7 +45,7 @@ def orders(platform_env: Settings, monkeypatch: pytest.MonkeyPatch) -> UseCase:
     monkeypatch.setenv("AIRWORTHY_USE_CASES", "tiny_orders")
     get_settings.cache_clear()
     case = get_use_case("tiny_orders")
-    for stage in (ingest, features, batch):
+    for stage in (ingest, features, batch, monitoring):
         for name, schema in stage.table_schemas(case).items():
             tables.create(name, schema)
     features.apply(case)
@@ -71,6 +73,9 @@ def test_every_row_is_scored_with_the_features_of_its_moment(orders: UseCase) ->
     found = dict(zip(rows["order_id"].to_pylist(), rows["probability"].to_pylist(), strict=True))
     assert np.allclose([found[i] for i in clean["order_id"].to_pylist()], by_hand, atol=1e-12)
     assert len(set(found.values())) > 10
+    profile = outcome.links["Profile"].replace(get_settings().reports_url, get_settings().docs_url)
+    (found,) = json.loads(Path(profile).with_name("profile.json").read_text())
+    assert (found["title"], found["rows"]) == (f"tiny_orders/scores/batch {DAY}", rows.num_rows)
     threshold = orders.problem.threshold
     assert rows["decision"].to_pylist() == [p >= threshold for p in rows["probability"].to_pylist()]
 
@@ -118,6 +123,43 @@ def test_an_interval_that_is_not_there_yet_is_waited_for(orders: UseCase) -> Non
         batch.score(orders, Interval.of("2024-02-01"), run="test")
 
 
+def test_scores_that_a_correction_outdates_are_told_before_and_after_and_scored_again(orders: UseCase) -> None:
+    # Given three scored days, and a correction of the second that nobody has taken yet.
+    champion = release(orders, seed=1)
+    promote(orders, champion)
+    early, late = DAY.shift(-4), DAY.shift(1)
+    for day in (early, DAY, late):
+        batch.score(orders, day, run="test")
+    assert batch.outdated(orders) == {}
+    assert batch.outdated_words(orders) == "no batch scores are outdated"
+    rows = shop.orders_of(DAY.key)[3:]
+    for row in rows[:5]:
+        row["amount"] += 50
+    landing.land(orders, "orders", DAY, shop.to_csv(rows), len(rows), late.end)
+
+    # When somebody asks what it would change, then the day's own scores and those that look back on it are counted.
+    radius = monitoring.blast_radius(orders, DAY, DAY)
+    assert radius.scores == {champion.digest: scores(orders).num_rows + scores(orders, late).num_rows}
+    assert f"{2 * shop.ORDERS_A_DAY} batch scores" in radius.summary
+    assert batch.outdated(orders) == {}
+
+    # When it is taken, then they are outdated, until they are scored again; the early day never was.
+    ingest.ingest_interval(orders, DAY, run="test")
+    features.catch_up(orders, run="test")
+    assert batch.outdated(orders) == {DAY.key: champion.digest, late.key: champion.digest}
+    assert f"({DAY.key}, {late.key})" in batch.outdated_words(orders)
+    (node,) = [n for n in lineage.down(find(f"tiny_orders/clean/orders/{DAY.key}")).children if "batch" in n.kind]
+    assert node.words.endswith("outdated: rows or features changed since")
+    done = CliRunner().invoke(app, ["score", orders.name, "--outdated"])
+    assert done.exit_code == 0, done.output
+    assert batch.outdated(orders) == {}
+    assert scores(orders).num_rows == len(rows)
+    assert batch.score(orders, early, run="test").status == "already"
+    # Another champion outdates nothing: the release that answered is asked.
+    promote(orders, release(orders, seed=2), expected=champion.digest)
+    assert batch.outdated(orders) == {}
+
+
 def test_nothing_is_scored_without_a_champion(orders: UseCase) -> None:
     with pytest.raises(NoChampionError, match="no champion"):
         batch.score(orders, DAY, run="test")
@@ -146,6 +188,7 @@ def test_answers_that_fail_their_suite_are_not_published(
     with pytest.raises(DataRejectedError, match="probability") as refused:
         batch.score(orders, DAY, run="test")
     assert "nothing was published" in refused.value.next_step
+    assert refused.value.links["Data Docs"] in refused.value.next_step
     assert scores(orders).num_rows == 0
     with transaction() as session:
         kept = session.query(Validation).filter_by(table_name=orders.table("scores", "batch")).all()
