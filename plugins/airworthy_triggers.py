@@ -82,7 +82,7 @@ class RequestWatcher(_Watch):
 class _UntilInterval(BaseTrigger):
     """Ends when something is true of an interval."""
 
-    def __init__(self, use_case: str, interval: str, poke_interval: float = 30.0) -> None:
+    def __init__(self, use_case: str, interval: str, poke_interval: float = 10.0) -> None:
         super().__init__()
         self.use_case, self.interval, self.poke_interval = use_case, interval, poke_interval
 

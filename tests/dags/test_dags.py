@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,3 +159,25 @@ def test_the_form_of_an_experiment_offers_the_features_and_asks_no_database(tmp_
         assert experiment_params(case)["features"].schema["examples"] == ["carrier", "wind_speed"]
     finally:
         get_settings.cache_clear()
+
+
+@pytest.mark.parametrize(("family", "task", "words"), [
+    ("ingest", "clean", "had not landed whole 12 hours after its end; it is taken by .arrivals"),
+    ("score", "score", "was not ingested 24 hours after its end; run .score"),
+])  # fmt: skip
+def test_a_wait_that_is_over_is_not_begun_anew_by_a_retry_and_a_broken_trigger_is(bag, family, task, words):
+    from airflow.sdk.bases.operator import TriggerFailureReason
+    from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError
+    from airflow.sdk.execution_time.context import set_current_context
+
+    said = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: said.update({key: value}))
+    context = {"ti": ti, "dag_run": SimpleNamespace(partition_key="2013-01-31", run_id="scheduled")}
+    waiting = bag.dags[f"flight_delays.{family}"].task_dict[task]
+    assert waiting.retries > 0
+    with set_current_context(context):
+        with pytest.raises(AirflowFailException, match=words):
+            waiting.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)
+        with pytest.raises(TaskDeferralError):
+            waiting.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_FAILURE}, context)
+    assert words in said["note"]

@@ -6,7 +6,7 @@ from airworthy.ingest.interval import RowsLostError, ingest_interval
 from airworthy.ingest.overdue import overdue, report_overdue
 from airworthy.ingest.parse import parse_rows
 from airworthy.ingest.quarantined import contents, entries
-from airworthy.ingest.reconcile import arrivals, wakes
+from airworthy.ingest.reconcile import arrivals, time_to_wait, wakes
 from airworthy.ingest.releasing import release
 from airworthy.ingest.schemas import clean_masks, table_schemas
 
@@ -25,5 +25,6 @@ __all__ = [
     "release",
     "report_overdue",
     "table_schemas",
+    "time_to_wait",
     "wakes",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airworthy.config import UseCase
 from airworthy.config.data_spec import SCHEDULE_WAIT
 from airworthy.intervals import Interval
@@ -34,6 +36,16 @@ def wakes(use_case: UseCase) -> list[str]:
         return key >= live_from.isoformat() and end <= now
 
     return [key for key in sorted(digests) if taken_by_nobody_else(key)]
+
+
+def time_to_wait(use_case: UseCase, interval: Interval, wait: timedelta = SCHEDULE_WAIT) -> timedelta:
+    """How much longer a scheduled run may wait for an interval: until ``wait`` after its end, in data time.
+
+    The same moment for every try of the run, so that it has given up when ``wakes`` hands the interval to ``.arrivals``.
+    Zero or less when it is over, and never more than ``wait``: a replayed world's clock may stand still.
+    """
+    left: timedelta = interval.end + wait - data_now(use_case)
+    return min(left, wait)
 
 
 def _landed_again(use_case: UseCase, decided: IngestedInterval) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from airworthy.config import UseCase
 from airworthy.config.data_spec import SCHEDULE_WAIT
 from airworthy.errors import DataRejectedError
-from airworthy.ingest import arrivals, ingest_interval, overdue, report_overdue, wakes
+from airworthy.ingest import arrivals, ingest_interval, overdue, report_overdue, time_to_wait, wakes
 from airworthy.intervals import Interval
 from airworthy.lake import landing
 from airworthy.ledger import clock
@@ -95,7 +95,11 @@ def test_on_a_schedule_only_what_its_run_missed_is_taken(parcels: UseCase) -> No
     clock.advance(scheduled, Interval.of(LIVE).end + timedelta(hours=1))
     world.land_day(scheduled, LIVE)
     assert wakes(scheduled) == []
+    # However late that run, or a try of it, began, it gives up at the moment at which somebody else may take it.
+    assert time_to_wait(scheduled, Interval.of(LIVE)) == SCHEDULE_WAIT - timedelta(hours=1)
     clock.advance(scheduled, Interval.of(LIVE).end + SCHEDULE_WAIT)
+    assert time_to_wait(scheduled, Interval.of(LIVE)) == timedelta(0)
+    assert time_to_wait(scheduled, Interval.of(LIVE).shift(9)) == SCHEDULE_WAIT  # where the clock stands still
     assert wakes(scheduled) == []
     # Three days late: nobody waits any more.
     clock.advance(scheduled, Interval.of(LIVE).end + timedelta(days=3))

@@ -9,68 +9,36 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 import psycopg
 import pytest
+from tiny_orders import world as shop
 
-from airworthy.config import Settings, get_settings
+from airworthy.config import get_settings
+from airworthy.config.use_case import use_cases
 from airworthy.errors import ConfigurationError, ServiceUnavailableError
-from airworthy.platform import health, postgres, processes
+from airworthy.features import feast_repo
+from airworthy.lake import landing
+from airworthy.ledger.clock import advance
+from airworthy.ledger.commits import decided_intervals, newest_commits
+from airworthy.ledger.usage import usage_of
+from airworthy.platform import postgres, processes
 from airworthy.platform.airflow_api import AirflowApi
 from airworthy.platform.layout import SOCKET_LIMIT, Layout
 from airworthy.platform.programs import PROGRAMS
-from airworthy.platform.supervisor import Supervisor
-from ports import free_ports
+
+from ..serving import world  # noqa: TID252 - one small world for both
+from .embedded import NAME, Days, Platform, eventually
 
 pytestmark = pytest.mark.timeout(900)
-
-
-class Platform:
-    """A platform of this test, driven by the real command line."""
-
-    def __init__(self, folder: Path) -> None:
-        names = ("AIRFLOW", "MLFLOW", "SERVICE", "REPORTS")
-        urls = {f"AIRWORTHY_{n}_URL": f"http://127.0.0.1:{p}" for n, p in zip(names, free_ports(4), strict=True)}
-        self.environment = {"AIRWORTHY_VAR": str(folder / "var"), **urls}
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        env = {n: v for n, v in os.environ.items() if not n.startswith(("AIRWORTHY_", "AIRFLOW"))} | self.environment
-        command = [sys.executable, "-P", "-m", "airworthy.cli", *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
-
-    @property
-    def settings(self) -> Settings:
-        return Settings()
-
-    @property
-    def supervisor(self) -> Supervisor:
-        return Supervisor(self.settings)
-
-    def pid(self, program: str) -> int:
-        return self.supervisor.states()[program].pid
-
-    def problem(self, program: str) -> str:
-        return health.problem(self.settings, self.supervisor.states()[program])
-
-    def postmaster(self) -> int | None:
-        return postgres.postmaster(Layout(self.settings).postgres)
-
-
-def eventually(check: Callable[[], Any], seconds: float = 180.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s"
-        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +52,19 @@ def platform() -> Iterator[Platform]:
         patch.delenv(name)
     for name, value in built.environment.items():
         patch.setenv(name, value)
+    patch.syspath_prepend(folder)
     get_settings.cache_clear()
+    use_cases.cache_clear()
     done = built.run("up")
     if done.returncode:
         built.run("down")
         pytest.fail(done.stdout + done.stderr)
     yield built
     built.run("down")
+    feast_repo.close()
     patch.undo()
     get_settings.cache_clear()
+    use_cases.cache_clear()
     shutil.rmtree(top, ignore_errors=True)
 
 
@@ -192,6 +164,56 @@ def test_what_airflow_does_not_know(platform: Platform) -> None:
         api.trigger("no.such_dag")
     with pytest.raises(ServiceUnavailableError, match="does not answer"):
         AirflowApi("http://127.0.0.1:1", patience_s=0).health()
+
+
+def test_a_scheduled_day_is_waited_for_once_and_taken_when_it_lands(platform: Platform) -> None:
+    # Given the schedule's runs of yesterday, of which nothing has landed: the ingest waits in the triggerer.
+    shop_days = Days()
+    case, api, day = shop_days.case, shop_days.api, shop_days.yesterday
+    ingest, score = shop_days.scheduled("ingest"), shop_days.scheduled("score")
+    advance(case, day.end + timedelta(hours=1))
+    eventually(lambda: shop_days.task(ingest)["state"] == "deferred")
+
+    # When its time is over it fails, with the reason, and is not tried again for another twelve hours. (Not at once: Airflow
+    # tries a task again that goes on before the scheduler has heard of its deferral.)
+    tried = shop_days.task(ingest)["try_number"]
+    over = "UPDATE task_instance SET trigger_timeout = now() + interval '5 s' WHERE run_id = %s AND state = 'deferred' RETURNING dag_id"
+    with postgres.connect(platform.settings.socket_dir, "airflow") as connection:
+        assert connection.execute(over, (ingest[1],)).fetchall() == [(ingest[0],)]
+        connection.commit()
+    ended = api.wait(*ingest, timeout_s=300)
+    words = "had not landed whole 12 hours after its end; it is taken by .arrivals as soon as it lands"
+    assert (ended["state"], ended["note"]) == ("failed", f"{NAME} {day.key}: {words}")
+    assert (shop_days.task(ingest)["try_number"], shop_days.task(ingest)["max_tries"]) == (tried, 2)
+
+    # Asked again, with a champion, both wait; the files come, the day is published and then scored.
+    assert api.wait(*score, timeout_s=300)["state"] == "failed"  # there was no champion
+    world.promote(case, world.release(case, seed=1))
+    for run in (score, ingest):
+        api.clear(*run)
+        eventually(lambda run=run: shop_days.task(run)["state"] == "deferred")
+    shop.land_day(case, day.key)
+    for run, begins in ((ingest, "published "), (score, f"{shop.ORDERS_A_DAY} rows scored")):
+        ended = api.wait(*run, timeout_s=300)
+        assert (ended["state"], ended["run_type"]) == ("success", "scheduled"), ended
+        assert str(ended["note"]).startswith(begins)
+        assert {"deferred", "done"} <= {row.outcome for row in usage_of("/".join(run))}
+    assert newest_commits(f"{NAME}/scores/batch")[day.key].rows == newest_commits(f"{NAME}/clean/orders")[day.key].rows
+
+
+def test_a_refused_day_is_a_red_task_that_leads_to_the_pages_about_it(platform: Platform) -> None:
+    shop_days = Days()
+    case, api, day = shop_days.case, shop_days.api, shop_days.yesterday.shift(-9)
+    rows = [{**row, "amount": row["amount"] * 10_000} for row in shop.orders_of(day.key)]
+    landing.land(case, "orders", day, shop.to_csv(rows), len(rows), day.end)
+
+    run = api.trigger(f"{NAME}.ingest", partition_key=day.key)
+    ended = api.wait(f"{NAME}.ingest", run, timeout_s=300)
+
+    assert (ended["state"], decided_intervals(NAME)[day.key].status) == ("failed", "rejected")
+    for key in ("link_data_docs", "link_profile"):
+        page = httpx.get(api.xcom(f"{NAME}.ingest", run, "clean", key), timeout=30, trust_env=False).raise_for_status()
+        assert "orders" in page.text
 
 
 @pytest.mark.parametrize("program", ["service", "scheduler", "api-server", "postgres", "mlflow"])
