@@ -5,7 +5,7 @@
  * before the effect, 3 kill after it, 4 kill in the middle of it (half of the bytes), 5 from this effect on no file
  * takes a byte (ENOSPC), 6 stop before it until somebody says SIGCONT. Effects are of four strata: 1 sent to the ledger,
  * 2 sent to the online store or Feast's registry, 3 bytes written to files, 4 names made, moved or removed; with `only`
- * those of one stratum alone are counted.
+ * those of one stratum alone are counted. faults_clock() sets the process's clock forward or back by some seconds.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -19,8 +19,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OFF, COUNT, BEFORE, AFTER, TORN, FULL, PAUSE };
@@ -150,4 +152,27 @@ int unlink(const char *path) {
 int mkdir(const char *path, mode_t bits) {
     REAL(int, "mkdir", const char *, mode_t);
     MOVES("mkdir", path, real(path, bits), 1);
+}
+
+/* The wall clock; what measures durations (CLOCK_MONOTONIC) goes on as it was. */
+static atomic_long ahead;
+void faults_clock(long seconds) { ahead = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    REAL(int, "clock_gettime", clockid_t, struct timespec *);
+    int failed = real(clock, now);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += ahead;
+    return failed;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    REAL(int, "gettimeofday", struct timeval *, void *);
+    int failed = real(now, zone);
+    if (!failed) now->tv_sec += ahead;
+    return failed;
+}
+time_t time(time_t *where) {
+    struct timespec now;
+    if (clock_gettime(CLOCK_REALTIME, &now)) return -1;
+    if (where) *where = now.tv_sec;
+    return now.tv_sec;
 }

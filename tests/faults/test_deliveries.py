@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import random
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from feast.protos.feast.types.Value_pb2 import Value
 from tiny_orders import world as shop
 
 from airworthy.config import UseCase
 from airworthy.errors import AirworthyError, NotLandedError
+from airworthy.features import catch_up
 from airworthy.ingest import ingest_interval
 from airworthy.intervals import Interval, days
-from airworthy.lake import landing
+from airworthy.lake import landing, tables
+from airworthy.ledger import commits
+from airworthy.ledger.clock import advance
+from airworthy.records import CatchUpOutcome
 
 from .campaign import FULL_CAMPAIGN, SEED, deliver
 from .invariant import violations
-from .world import World
+from .world import World, table_names
 
 Fault = Callable[[UseCase, str, Path], None]
 
@@ -195,6 +202,80 @@ def test_whatever_upstream_does_the_good_delivery_is_published_whole(
         findings.append({"fault": name, "violations": broken})
         problems += [f"{name}: {found}" for found in broken]
     assert problems == []
+
+
+ON_TIME = ("2024-02-05", "2024-02-06", "2024-02-07", "2024-02-08")
+LATE, AFTER = ON_TIME[0], timedelta(hours=6)  # when a day's rows are known
+
+
+@pytest.mark.parametrize(("late", "closed"), [(timedelta(hours=1), 1), (timedelta(days=3), 4)])
+def test_a_late_file_leaves_what_it_would_have_left_on_time(
+    world: World, findings: list[dict[str, Any]], late: timedelta, closed: int
+) -> None:
+    # Given what four days leave when each file comes as soon as its rows are known,
+    for key in ON_TIME:
+        _live(world, key, lands=(key,))
+    expected = _seen(world)
+    world.reset()
+    # when the first one's file is missing then, and later days are published and built without it,
+    for key in ON_TIME[:closed]:
+        _live(world, key, lands=(key,) if key != LATE else ())
+    with world.here() as case:
+        advance(case, Interval.of(LATE).end + AFTER + late)
+    # and it comes late,
+    rebuilt = _live(world, ON_TIME[closed - 1], lands=(LATE,), again=LATE)
+    # then the days that look back on it, and no others, are built once more,
+    view = "tiny_orders_customer"
+    assert (rebuilt.built, rebuilt.recomputed) == ({view: closed}, {view: closed - 1})
+    for key in ON_TIME[closed:]:
+        _live(world, key, lands=(key,))
+    # and in the end tables and online values are those of the world where it was on time.
+    broken, seen = violations(world), _seen(world)
+    broken += [
+        f"{name} differs" for name in seen.keys() | expected.keys() if not _same(seen.get(name), expected.get(name))
+    ]
+    findings.append({"fault": f"F4 late by {late}", "rebuilt": rebuilt.recomputed, "violations": broken})
+    assert broken == []
+
+
+def _seen(world: World) -> dict[str, Any]:
+    """What is decided, every row of every table, every online value."""
+    with world.here() as case:
+        decided = commits.decided_intervals(case.name)
+        found: dict[str, Any] = {key: (row.status, row.landed_digest) for key, row in decided.items()}
+        for table in table_names(case):
+            rows = tables.read(table)
+            found[table] = rows.sort_by([(name, "ascending") for name in rows.schema.names]).to_pylist()
+    found["online"] = [(*row[:3], *_value(row[3]), *row[4:]) for row in world.online()]
+    return found
+
+
+def _value(stored: bytes) -> tuple[str | None, Any]:
+    value = Value.FromString(stored)
+    kind = value.WhichOneof("val")
+    return kind, getattr(value, kind) if kind else None
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal; numbers but for the last bits: a sum over days depends on how many days are built at once."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-12)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def _live(world: World, key: str, *, lands: tuple[str, ...], again: str = "") -> CatchUpOutcome:
+    """A day is over and its rows are known: files land, the day's run takes its own (or another's), features catch up."""
+    with world.here() as case:
+        advance(case, Interval.of(key).end + AFTER)
+        for landed in lands:
+            shop.land_day(case, landed)
+        said = _attempt(world, case, again or key)
+        assert said == "published" if lands else "has not landed" in said
+        return catch_up(case, run="campaign")
 
 
 def _attempt(world: World, case: UseCase, key: str) -> str:

@@ -108,10 +108,14 @@ def _run(case: Any, step: list[str]) -> dict[str, Any]:
     from airworthy.features import catch_up
     from airworthy.ingest import ingest_interval
     from airworthy.intervals import Interval
+    from airworthy.ledger.clock import wall_now
 
     try:
         if step[0] == "ingest":
             outcome: Any = ingest_interval(case, Interval.of(step[1]), run=step[2])
+        elif step[0] == "clock":
+            ctypes.CDLL(None).faults_clock(ctypes.c_long(int(step[1])))
+            return {"status": "set", "outcome": {"wall": wall_now().timestamp()}}
         elif step[0] == "correct":
             return {"status": "landed", "outcome": deliver(case, step[1], corrected(shop.orders_of(step[1]))).to_json()}
         elif step[0] == "read":
