@@ -182,7 +182,11 @@ def test_tasks_ran_on_celery_and_their_logs_can_be_read(
     dag = f"{orders.name}.train"
     run = trained(api, orders)["dag_run_id"]
     tasks = api.tasks(dag, run)
-    assert {t["task_id"] for t in tasks} == {"claim", "training_set", "search", "fit", "judge", "register"}
+    assert {t["task_id"] for t in tasks} == {"claim", "training_set", "trials", "search", "fit", "judge", "register"}
+    # The trials of the search were spread over two tasks, and what was best is of all of them.
+    assert sorted(t["map_index"] for t in tasks if t["task_id"] == "trials") == [0, 1]
+    assert [api.xcom(dag, run, "trials", map_index=n)["done"] for n in (0, 1)] == [2, 2]
+    assert api.xcom(dag, run, "search")["trials"] == 4
     assert {(t["state"], t["queue"]) for t in tasks} == {("success", "default")}
 
     with cluster.connect("airflow") as connection:
