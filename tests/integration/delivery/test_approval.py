@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 NAME, DAG = "tiny_orders", "tiny_orders.deliver"
 MANUAL = """  approval: manual
-  approval_hours: 0.0125 # 45 seconds
+  approval_hours: 0.03 # 108 seconds
 """
 
 

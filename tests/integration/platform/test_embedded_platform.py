@@ -227,7 +227,7 @@ def test_a_killed_program_comes_back(platform: Platform, program: str) -> None:
     # Nothing of its first life is left beside it: its children now are its own.
     mine = {p.pid for p in psutil.Process(platform.pid(program)).children(recursive=True)} | {platform.pid(program)}
     if program != "postgres":
-        eventually(lambda: {p.pid for p in processes.belonging(platform.settings, program)} <= mine, 60)
+        eventually(lambda: {p.pid for p in processes.belonging(platform.settings, program)} <= mine)
     assert platform.postmaster() == server  # the server outlives the one that holds it
 
 
