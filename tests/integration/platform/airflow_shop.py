@@ -116,6 +116,11 @@ class Shop:
         """Whether no run of a DAG is under way."""
         return not [r for r in self.api.runs(dag) if r["state"] not in ("success", "failed")]
 
+    def open_backfills(self, dag: str) -> list[dict[str, Any]]:
+        """Backfills of a DAG that Airflow has not closed yet: it does that some time after their last run."""
+        found = self.api._all("/api/v2/backfills", "backfills", {"dag_id": dag})
+        return [one for one in found if one["completed_at"] is None]
+
     def monitor(self, week: str) -> str:
         """Run the monitor of a week; its note."""
         run = self.api.trigger(f"{NAME}.monitor", partition_key=WEEKS[week])

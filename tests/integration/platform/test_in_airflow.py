@@ -181,6 +181,7 @@ def test_batch_scoring_by_schedule_and_by_backfill_is_done_once_and_refuses_what
     # When the refused day is mended, and all are backfilled once more,
     land_orders(shop.case, REFUSED, planted(REFUSED))
     assert shop.ran(ingest_dag, REFUSED)["state"] == "success"
+    until(lambda: not shop.open_backfills(dag), 90, "Airflow has closed the first backfill")
     shop.api.backfill(dag, first.start, last.start, reprocess="completed")
     until(lambda: len(shop.api.runs(dag)) == 8 and shop.quiet(dag), 180, "all four days are run again")
 
