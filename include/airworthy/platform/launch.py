@@ -20,11 +20,11 @@ def main() -> None:
     """Clean up after the last run, then replace this process by the program."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings, program = get_settings(), programs.get(sys.argv[1])
-    # PostgreSQL is to survive its holder.
-    left = [] if program.name == "postgres" else processes.belonging(settings, program.name)
-    if left:
-        log.warning("ending what an earlier %s left behind: %s", program.name, ", ".join(map(processes.words, left)))
-        processes.end(left, patience_s=3)
+    if program.name != "postgres":  # PostgreSQL is to survive its holder
+        # Again until none is left: a worker without its parent may start a task while it is being ended.
+        while left := processes.belonging(settings, program.name):
+            log.warning("ending what an earlier %s left behind: %s", program.name, ", ".join(map(processes.words, left)))
+            processes.end(left, patience_s=3)
     command = program.command(settings)
     log.info("starting %s", program.title)
     os.execve(command[0], command, programs.process_env(settings, program))  # noqa: S606 - our own program, no shell

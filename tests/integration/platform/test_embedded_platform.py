@@ -216,6 +216,15 @@ def test_a_refused_day_is_a_red_task_that_leads_to_the_pages_about_it(platform: 
         assert "orders" in page.text
 
 
+def left_of_an_earlier_life(platform: Platform, program: str) -> list[int]:
+    """Pids of a program's processes that were there before its present one started."""
+    started, left = psutil.Process(platform.pid(program)).create_time(), []
+    for process in processes.belonging(platform.settings, program):
+        with suppress(psutil.NoSuchProcess):  # a child that ended meanwhile
+            left += [process.pid] if process.create_time() < started else []
+    return left
+
+
 @pytest.mark.parametrize("program", ["service", "scheduler", "api-server", "postgres", "mlflow"])
 def test_a_killed_program_comes_back(platform: Platform, program: str) -> None:
     before, server = platform.pid(program), platform.postmaster()
@@ -224,11 +233,9 @@ def test_a_killed_program_comes_back(platform: Platform, program: str) -> None:
 
     eventually(lambda: platform.pid(program) not in (0, before))
     eventually(lambda: not platform.problem(program))
-    # Nothing of its first life is left beside it: its children now are its own.
-    mine = {p.pid for p in psutil.Process(platform.pid(program)).children(recursive=True)} | {platform.pid(program)}
-    if program != "postgres":
-        eventually(lambda: {p.pid for p in processes.belonging(platform.settings, program)} <= mine)
-    assert platform.postmaster() == server  # the server outlives the one that holds it
+    if program != "postgres":  # whose server is to outlive it
+        eventually(lambda: not left_of_an_earlier_life(platform, program))
+    assert platform.postmaster() == server
 
 
 def test_a_killed_postgres_comes_back_with_its_data(platform: Platform) -> None:
