@@ -1,8 +1,8 @@
 """Roll back to a release that really served before: verified that it loads, switched, and verified again.
 
 The form offers the releases of the promotion log, the newest first; any other that served may be typed in. ``.rollback_drill``
-rehearses it each week without touching what serves: every release that a rollback may go to is loaded in a service of its own
-and has to give its golden answers. A drill that fails, or is overdue, is a red run.
+rehearses it each week without touching what serves: a service of its own is switched, under load, to every release that a
+rollback may go to, and each has to give its golden answers. A drill that fails, or is overdue, is a red run.
 """
 
 from __future__ import annotations

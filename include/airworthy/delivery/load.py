@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,31 +69,54 @@ def run(
         headers: Such as the API key.
         connections: How many ask at the same time.
     """
-    load, lock = Load(), threading.Lock()
-    tickets = iter(range(requests))
+    tickets, lock = iter(range(requests)), threading.Lock()
 
-    def take() -> Iterator[bool]:
-        for _ in range(WARM_UP):
-            yield False
-        while True:
-            with lock:
-                if next(tickets, None) is None:
-                    return
-            yield True
+    def more() -> bool:
+        with lock:
+            return next(tickets, None) is not None
+
+    with _asking(url, body, more, headers or {}, connections) as load:
+        pass  # until the tickets are used up
+    return load
+
+
+@contextmanager
+def steady(
+    url: str, body: dict[str, Any], *, headers: dict[str, str] | None = None, connections: int = CONNECTIONS
+) -> Iterator[Load]:
+    """Ask ``/predict`` again and again as long as the context lasts; arguments as of ``run``."""
+    over = threading.Event()
+    with _asking(url, body, lambda: not over.is_set(), headers or {}, connections) as load:
+        try:
+            yield load
+        finally:
+            over.set()
+
+
+@contextmanager
+def _asking(
+    url: str, body: dict[str, Any], more: Callable[[], bool], headers: dict[str, str], connections: int
+) -> Iterator[Load]:
+    """Connections that ask while there is more to ask; leaving the context waits for their end."""
+    load, lock = Load(), threading.Lock()
 
     def ask() -> None:
         with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
-            for measured in take():
-                _one(client, body, load, lock, measured=measured)
+            for _ in range(WARM_UP):
+                _one(client, body, load, lock, measured=False)
+            while more():
+                _one(client, body, load, lock, measured=True)
 
     threads = [threading.Thread(target=ask, name=f"load-{i}") for i in range(connections)]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
-    load.elapsed = time.perf_counter() - started
-    return load
+    try:
+        yield load
+    finally:
+        for thread in threads:
+            thread.join()
+        load.elapsed = time.perf_counter() - started
 
 
 def beyond(spec: Delivery, measured: Load) -> str:

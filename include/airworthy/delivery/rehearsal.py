@@ -1,7 +1,7 @@
-"""A rehearsal of the way back: every release that a rollback may go to is loaded in a service of its own, and has to answer.
+"""A rehearsal of the way back: a service of its own is switched to every release that a rollback may go to, under load.
 
 What serves is not touched. A release is fit when its bytes are those that were promoted, its feature definitions are those that
-are deployed, and the service gives its golden answers over HTTP.
+are deployed, a running service switches to it in time, no request fails meanwhile, and it gives its golden answers over HTTP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from airworthy import features, registry
 from airworthy.config import UseCase, get_settings
-from airworthy.delivery import staging
+from airworthy.delivery import load, staging
 from airworthy.delivery.choices import Candidate, candidates
 from airworthy.delivery.golden import check_golden, invocations
 from airworthy.errors import AirworthyError
@@ -28,6 +28,7 @@ from airworthy.ledger.clock import wall_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RollbackDrill
 from airworthy.records import Record
+from airworthy.serving.contract import example
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,14 @@ class Rehearsed(Record):
 
     Attributes:
         unfit: Why, by digest, of each release that could not take over; empty when every one could.
-        seconds: By digest, what a running worker needs: to load it, and to give its golden answers.
+        seconds: By digest, until a running service that other clients ask answered with it, golden answers included.
+        requests: How many those other clients had answered meanwhile.
     """
 
     use_case: str
     unfit: dict[str, str]
     seconds: dict[str, float]
+    requests: int
     words: str
 
 
@@ -60,11 +63,12 @@ def rehearse_rollback(use_case: UseCase) -> tuple[Rehearsed, str]:
         What was found, and the link to the page. With nothing to go back to, that is said, and is no failure.
 
     Raises:
-        RehearsalError: a release is not fit to take over, or takes longer than a rollback may.
+        RehearsalError: a release is not fit to take over, takes longer than a rollback may, or costs requests.
+        StagingError: the present champion could not be served in a service of its own, so nothing could be tried.
     """
     known = candidates(use_case)
-    found = {c.digest: _try(use_case, c) for c in known}
-    outcome = _outcome(use_case, known, found)
+    found, requests = _try_all(use_case, known)
+    outcome = _outcome(use_case, known, found, requests)
     page = publish_document(f"rollback_drills/{use_case.name}/newest.html", _page(use_case, known, outcome))
     with transaction() as session:
         session.add(
@@ -101,20 +105,39 @@ def overdue_rehearsal(use_case: UseCase) -> str:
     return f"the rollback of {use_case.name} was not rehearsed for {OVERDUE.days} days: {words}"
 
 
-def _try(use_case: UseCase, candidate: Candidate) -> tuple[float, str]:
-    """Seconds that loading and answering took, and why the answers did not come."""
+def _try_all(use_case: UseCase, known: list[Candidate]) -> tuple[dict[str, tuple[float, str]], int]:
+    """What was found of each release, and how many requests were answered meanwhile."""
+    champion = promotions.champion(use_case.name)
+    if champion is None or not known:
+        return {}, 0
+    headers = staging.headers(get_settings())
+    with (
+        tempfile.TemporaryDirectory(prefix="airworthy-rehearsal-") as scratch,
+        staging.service(use_case, champion.digest, Path(scratch)) as staged,
+        httpx.Client(base_url=staged.url, headers=headers, timeout=LONGEST_S, trust_env=False) as client,
+        load.steady(staged.url, example(use_case), headers=headers) as asked,
+    ):
+        found = {c.digest: _try(use_case, c.digest, staged, client, asked) for c in known}
+    return found, len(asked.answers)
+
+
+def _try(
+    use_case: UseCase, digest: str, staged: staging.StagedService, client: httpx.Client, asked: load.Load
+) -> tuple[float, str]:
+    """Seconds that the switch and the golden answers took, and why the release is not fit."""
+    failed = len(asked.errors)
     try:
-        seconds = round(_answers(use_case, candidate.digest), 3)
+        seconds = round(_take_over(use_case, digest, staged, client), 3)
     except (AirworthyError, httpx.HTTPError) as error:
         return 0.0, error.what if isinstance(error, AirworthyError) else f"it does not answer: {type(error).__name__}"
+    if lost := asked.errors[failed:]:
+        return seconds, f"{len(lost)} requests failed while it took over: {lost[0]}"
     slow = f"it takes {seconds:.0f} s until it answers, a rollback may take {LONGEST_S:.0f} s"
     return seconds, slow if seconds > LONGEST_S else ""
 
 
-def _answers(use_case: UseCase, digest: str) -> float:
-    started = time.perf_counter()
+def _take_over(use_case: UseCase, digest: str, staged: staging.StagedService, client: httpx.Client) -> float:
     model = registry.load(digest)
-    loaded = time.perf_counter() - started
     published = features.published_definitions(use_case)
     unlike = features.unlike(use_case, model.schema.feature_digest, model.schema.view_digests, published)
     if unlike:
@@ -122,18 +145,24 @@ def _answers(use_case: UseCase, digest: str) -> float:
             f"trained on other feature definitions than those deployed: {', '.join(unlike[:5])}",
             next_step="take the change of features.py back, or deliver a model of the present definitions",
         )
-    headers = staging.headers(get_settings())
-    with (
-        tempfile.TemporaryDirectory(prefix="airworthy-rehearsal-") as scratch,
-        staging.service(use_case, digest, Path(scratch)) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
-    ):
-        started = time.perf_counter()  # the start of a process is no part of a rollback: workers run already
-        check_golden(client, use_case.name, model, invocations)
-        return loaded + time.perf_counter() - started
+    started = time.perf_counter()
+    staged.switch(digest)
+    while client.get("/model").json()["release"] != digest:
+        reason = client.get("/ready").json()["use_cases"][use_case.name]["reason"] or ""
+        waited = time.perf_counter() - started
+        if digest[:12] in reason or waited > 2 * LONGEST_S:
+            raise RehearsalError(
+                reason or f"a running service had not switched to it after {waited:.0f} s",
+                next_step="see the log of the prediction service; promote a release that can be gone back to",
+            )
+        time.sleep(0.05)
+    check_golden(client, use_case.name, model, invocations)
+    return time.perf_counter() - started
 
 
-def _outcome(use_case: UseCase, known: list[Candidate], found: dict[str, tuple[float, str]]) -> Rehearsed:
+def _outcome(
+    use_case: UseCase, known: list[Candidate], found: dict[str, tuple[float, str]], requests: int
+) -> Rehearsed:
     unfit = {digest: why for digest, (_, why) in found.items() if why}
     seconds = {digest: s for digest, (s, _) in found.items()}
     if not known:
@@ -143,9 +172,12 @@ def _outcome(use_case: UseCase, known: list[Candidate], found: dict[str, tuple[f
             f"{digest[:12]}: {why}" for digest, why in list(unfit.items())[:3]
         )
     else:
-        words = f"each of {len(known)} releases can take over, the slowest in {max(seconds.values()):.1f} s"
+        words = (
+            f"each of {len(known)} releases can take over, the slowest in {max(seconds.values()):.1f} s, "
+            f"while {requests} requests were answered and none failed"
+        )
     log.info("%s: %s", use_case.name, words)
-    return Rehearsed(use_case=use_case.name, unfit=unfit, seconds=seconds, words=words)
+    return Rehearsed(use_case=use_case.name, unfit=unfit, seconds=seconds, requests=requests, words=words)
 
 
 def _page(use_case: UseCase, known: list[Candidate], outcome: Rehearsed) -> str:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ def check(use_case: UseCase, digest: str) -> dict[str, float]:
         raise _refused("it was trained on other feature definitions than the ones that are deployed")
     with (
         tempfile.TemporaryDirectory(prefix="airworthy-staging-") as scratch,
-        service(use_case, digest, Path(scratch)) as url,
+        service(use_case, digest, Path(scratch)) as staged,
     ):
+        url = staged.url
         with httpx.Client(base_url=url, headers=headers(settings), timeout=load.TIMEOUT_S, trust_env=False) as client:
             _contract(use_case, digest, client)
             try:
@@ -69,20 +71,40 @@ def check(use_case: UseCase, digest: str) -> dict[str, float]:
     return measured.figures()
 
 
+@dataclass(frozen=True)
+class StagedService:
+    """A service that follows a file instead of the promotion log.
+
+    Attributes:
+        url: Where it answers.
+        follows: The file, with the digest of the release that it is to serve.
+    """
+
+    url: str
+    follows: Path
+
+    def switch(self, digest: str) -> None:
+        """Have it serve another release; it follows as it would follow the log."""
+        written = self.follows.with_suffix(".new")
+        written.write_text(digest)
+        written.replace(self.follows)
+
+
 @contextmanager
-def service(use_case: UseCase, digest: str, scratch: Path) -> Iterator[str]:
-    """A release served by a clean process of its own, apart from the ledger; yields its URL once it is ready."""
+def service(use_case: UseCase, digest: str, scratch: Path) -> Iterator[StagedService]:
+    """A release served by a clean process of its own, apart from the ledger; yields it once it is ready."""
     port = _free_port()
-    url = f"http://127.0.0.1:{port}"
+    staged = StagedService(f"http://127.0.0.1:{port}", scratch / "release")
+    staged.switch(digest)
     log = scratch / "service.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "airworthy.serving"], env=_environment(use_case, digest, scratch, port), cwd=scratch,
+            [sys.executable, "-m", "airworthy.serving"], env=_environment(use_case, staged, scratch, port), cwd=scratch,
             stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
         try:
-            _wait_ready(process, url, log)
-            yield url
+            _wait_ready(process, staged.url, log)
+            yield staged
         finally:
             process.terminate()
             try:
@@ -92,7 +114,7 @@ def service(use_case: UseCase, digest: str, scratch: Path) -> Iterator[str]:
                 process.wait()
 
 
-def _environment(use_case: UseCase, digest: str, scratch: Path, port: int) -> dict[str, str]:
+def _environment(use_case: UseCase, staged: StagedService, scratch: Path, port: int) -> dict[str, str]:
     # The package that this process imported is the one that the staged service must import.
     package_file = importlib.import_module(use_case.package).__file__
     root = str(Path(str(package_file)).parents[len(use_case.package.split("."))])
@@ -100,7 +122,7 @@ def _environment(use_case: UseCase, digest: str, scratch: Path, port: int) -> di
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "AIRWORTHY_SERVING_STAGE": digest,
+        "AIRWORTHY_SERVING_STAGE": str(staged.follows),
         "AIRWORTHY_USE_CASES": use_case.package,
         "AIRWORTHY_SERVICE_HOST": "127.0.0.1",
         "AIRWORTHY_SERVICE_PORT": str(port),

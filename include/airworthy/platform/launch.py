@@ -23,7 +23,9 @@ def main() -> None:
     if program.name != "postgres":  # PostgreSQL is to survive its holder
         # Again until none is left: a worker without its parent may start a task while it is being ended.
         while left := processes.belonging(settings, program.name):
-            log.warning("ending what an earlier %s left behind: %s", program.name, ", ".join(map(processes.words, left)))
+            log.warning(
+                "ending what an earlier %s left behind: %s", program.name, ", ".join(map(processes.words, left))
+            )
             processes.end(left, patience_s=3)
     command = program.command(settings)
     log.info("starting %s", program.title)

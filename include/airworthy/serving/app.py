@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -34,15 +35,15 @@ log = logging.getLogger(__name__)
 def create_app() -> ShortWay:
     """The service for the configured use cases. With exactly one, its routes are also at the root.
 
-    The variable ``AIRWORTHY_SERVING_STAGE`` makes it serve that release and nothing else, without a heartbeat: a
-    delivery tries a release so before it is promoted.
+    The variable ``AIRWORTHY_SERVING_STAGE`` names a file with the digest of a release, and makes it follow that file instead
+    of the promotion log, without a heartbeat: a delivery tries a release so before it is promoted, a drill the way back.
 
     Raises:
         ConfigurationError: settings or a use case cannot be used, or it would listen beyond this machine without a key.
     """
     settings = get_settings()
     check_binding(settings)
-    stage = os.environ.get(STAGE) or None
+    stage = Path(os.environ[STAGE]) if os.environ.get(STAGE) else None
     predictors = {name: Predictor(case, settings, stage=stage) for name, case in use_cases().items()}
     metrics = Metrics(predictors)
 

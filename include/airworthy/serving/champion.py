@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,12 +43,12 @@ class ChampionKeeper:
         cache: The last good release on local disk.
         warm: Tries a loaded model before it serves; an exception refuses it.
         unfit: Says why the deployed features must not be fed to a model; None when they may be.
-        stage: Serve this release and never look at the promotion log: the staging check of a delivery.
+        stage: Serve the release whose digest is in this file, and never look at the promotion log: staging check, drill.
     """
 
     def __init__(
         self, use_case: UseCase, cache: ReleaseCache, warm: Callable[[LoadedModel], None],
-        unfit: Callable[[LoadedModel], str | None] = lambda _: None, *, stage: str | None = None,
+        unfit: Callable[[LoadedModel], str | None] = lambda _: None, *, stage: Path | None = None,
     ) -> None:  # fmt: skip
         self.use_case = use_case
         self.serving: Serving | None = None
@@ -148,7 +149,7 @@ class ChampionKeeper:
 
     def _target(self) -> promotions.Traffic | None:
         if self._stage is not None:
-            return promotions.Traffic(self._stage, 0)
+            return promotions.Traffic(self._stage.read_text().strip(), 0)
         try:
             traffic = promotions.traffic(self.use_case.name)
             self.ledger_away = False
@@ -197,7 +198,7 @@ class ChampionKeeper:
         if unfit := self._is_unfit(model):
             raise ReleaseError(unfit, next_step="deliver a model that was trained on the present definitions")
         self._warm(model)
-        return game_day.sabotaged(model, staged=self._stage is not None)
+        return game_day.sabotaged(model, staged=self._stage is not None and present is None)
 
     def _remember(self, serving: Serving) -> None:
         if self._stage is None and not self.ledger_away:

@@ -1,9 +1,10 @@
 """Game days: a release that misbehaves on purpose, to see that a delivery notices and that no client does.
 
 ``var/game_day.json`` names a release and a fault, ``{"release": "<first digits of its digest>", "fault": "nan"}``; the
-service then loads that release with the fault. Only a release that a trial or the promotion log brings is touched, never
-the one in a staging check (which would turn it down before anybody could see the trial). A model that is loaded already
-stays as it is. In production (``AIRWORTHY_ENV=prod``) the file is refused: it is not read, and an error is logged.
+service then loads that release with the fault. Only a release that is switched to is touched (by a trial, the promotion log, a
+rollback drill), never the one that a staging check starts with: it would be turned down before anybody could see the trial.
+A model that is loaded already stays as it is. In production (``AIRWORTHY_ENV=prod``) the file is refused: it is not read, and
+an error is logged.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def sabotaged(model: LoadedModel, *, staged: bool = False) -> LoadedModel:
 
     Args:
         model: A model that was loaded and warmed.
-        staged: It is served for a staging check.
+        staged: A staging check starts with it.
 
     Raises:
         ReleaseError: the fault is ``crash_at_load``.

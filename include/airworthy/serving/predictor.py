@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -73,10 +74,10 @@ class Predictor:
     Args:
         use_case: The use case.
         settings: The settings.
-        stage: Serve this release whatever the promotion log says (staging check).
+        stage: File with the release to serve, whatever the promotion log says (staging check, rollback drill).
     """
 
-    def __init__(self, use_case: UseCase, settings: Settings, *, stage: str | None = None) -> None:
+    def __init__(self, use_case: UseCase, settings: Settings, *, stage: Path | None = None) -> None:
         self.use_case = use_case
         self.staged = stage is not None
         cache = ReleaseCache(settings.var / "serving_cache", use_case.name)

@@ -16,6 +16,7 @@ from airworthy.errors import PausedError
 from airworthy.ledger import promotions, switches
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RollbackDrill
+from airworthy.serving import game_day
 
 from ..serving.world import promote, release  # noqa: TID252 - one small world for both
 
@@ -38,6 +39,8 @@ def test_a_drill_tries_each_release_really_and_names_the_one_that_could_not_take
     # When it is rehearsed, then both earlier ones gave their golden answers over HTTP, and the log is as it was.
     outcome, page = rehearse_rollback(orders)
     assert set(outcome.seconds) == {first.digest, second.digest}
+    assert outcome.requests > 0
+    assert f"while {outcome.requests} requests were answered and none failed" in outcome.words
     assert page.endswith("rollback_drills/tiny_orders/newest.html")
     assert len(promotions.promotion_log(orders.name)) == 3
     assert promotions.live_workers(orders.name) == []
@@ -56,6 +59,23 @@ def test_a_drill_tries_each_release_really_and_names_the_one_that_could_not_take
     with transaction() as session:
         session.execute(text("UPDATE rollback_drill SET at = at - interval '9 days'"))
     assert "not rehearsed for 8 days" in overdue_rehearsal(orders)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("errors", r"\d+ requests failed while it took over: status 500"), ("crash_at_load", "game day: .* crashes")],
+)
+def test_a_release_that_fails_those_who_ask_during_the_switch_is_found(
+    orders: UseCase, fault: game_day.Fault, words: str
+) -> None:
+    first, second, third = (release(orders, seed=n, version=n) for n in (1, 2, 3))
+    promote(orders, first)
+    promote(orders, second, expected=first.digest)
+    promote(orders, third, expected=second.digest)
+    game_day.plan(first.digest, fault)
+
+    with pytest.raises(RehearsalError, match=f"1 of 2 releases cannot take over: {first.digest[:12]}: .*{words}"):
+        rehearse_rollback(orders)
 
 
 def test_the_form_offers_what_served_before_and_a_pause_does_not_hold_a_rollback_up(orders: UseCase) -> None:
