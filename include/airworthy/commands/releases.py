@@ -32,9 +32,12 @@ def build(
     """Build the release of a tested revision, with its environment. An untested one is refused."""
     from airworthy.platform import releasing
 
-    release = releasing.build(revision, say=say)
-    if staging:
-        show_json(releasing.try_in_staging(release, say=say).to_json())
+    with by_hand("build pipeline release", subject=revision) as act:
+        release = releasing.build(revision, say=say)
+        act.outcome = f"release {release.digest[:SHORT]}"
+        if staging:
+            show_json(releasing.try_in_staging(release, say=say).to_json())
+            act.outcome += " passed its staging run"
 
 
 @group.command()

@@ -12,9 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from airworthy.cli import app
+from airworthy.commands.output import actor
 from airworthy.config import Settings, get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.errors import ConfigurationError, ReleaseError, StaleVerdictError
+from airworthy.ledger import audit
 from airworthy.ledger import pipeline_releases as ledger
 from airworthy.platform import pg_tools, releasing, revisions, switching
 from airworthy.platform.staging import PREFIX, StagingFailedError
@@ -117,6 +119,22 @@ def test_an_untested_revision_is_refused_by_hand_too(
     assert isinstance(done.exception, revisions.UntestedError)
     assert words in str(done.exception)
     assert ledger.built() == []
+    (row,) = audit.actions()
+    assert (row.action, row.subject, row.via) == ("build pipeline release", revision, "shell")
+    assert row.outcome.startswith("failed: ")
+    assert words in row.outcome
+
+
+def test_a_build_by_hand_is_a_row_of_what_people_did(team: Repository, tested: str) -> None:
+    done = CliRunner().invoke(app, ["release", "build", tested])
+
+    assert done.exit_code == 0, done.output
+    (built,) = ledger.built()
+    (row,) = audit.actions()
+    assert (row.action, row.subject, row.outcome) == (
+        "build pipeline release", tested, f"release {built.digest[:12]}",
+    )  # fmt: skip
+    assert row.who == actor()
 
 
 def test_a_tag_on_another_commit_vouches_for_nothing(team: Repository, tested: str) -> None:
@@ -235,6 +253,7 @@ def test_switches_are_compared_and_set(team: Repository) -> None:
     won = [a.result() for a in asked if a.exception() is None]
     assert [type(a.exception()) for a in asked].count(StaleVerdictError) == 7
     (first,) = won
+    # Its generation is free, and what it expects is what runs: the index of the open switch alone refuses it.
     with pytest.raises(StaleVerdictError, match="another switch"):
         ledger.ask("b" * 64, expected=None, who="t", why="at the same time")
     ledger.end_switch(first, ledger.SWITCHED, "")
