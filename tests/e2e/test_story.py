@@ -104,7 +104,7 @@ def test_the_verdicts_figures_are_those_of_the_holdout(case):
 def test_the_champion_really_answers(case):
     champion = promotions.champion(case.name)
     answer = httpx.post(
-        f"{get_settings().service_url}/predict", json={"requests": [case.prediction.example]}, timeout=10
+        f"{get_settings().service_url}/predict", json={"requests": [case.prediction.example]}, timeout=60
     ).json()["predictions"][0]
     assert champion.digest[:12] in str(answer["version"])
     assert answer["generation"] == champion.generation

@@ -85,7 +85,7 @@ def kill_postgres() -> None:
     server = psutil.Process(pid)
     for process in [server, *server.children(recursive=True)]:
         process.send_signal(signal.SIGKILL)
-    psutil.wait_procs([server], timeout=10)
+    psutil.wait_procs([server], timeout=60)
 
 
 def start_postgres() -> None:

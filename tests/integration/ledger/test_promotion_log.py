@@ -61,7 +61,7 @@ def promoters(platform_env: Settings) -> Iterator[list[subprocess.Popen[str]]]:
         assert process.stdout.readline() == "ready\n"
     yield started
     for process in started:
-        process.communicate(timeout=30)
+        process.communicate(timeout=180)
 
 
 def test_of_racing_promoters_and_rollbacks_one_wins_each_generation(

@@ -132,7 +132,7 @@ class Cluster:
         self._start("redis", [self.redis_server, *redis["command"][1:], *arguments], {"PATH": os.environ["PATH"]})
         self._postgres()
         check = ["redis-cli", "-p", str(self.ports[6379]), *redis["healthcheck"]["test"][2:]]
-        answer = subprocess.run(check, env=self.env("redis"), capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run(check, env=self.env("redis"), capture_output=True, text=True, timeout=60, check=False)
         assert answer.stdout.strip() == "PONG", answer.stdout + answer.stderr + tail(self.logs / "redis.log")
 
     def _postgres(self) -> None:
@@ -172,7 +172,7 @@ class Cluster:
                 connection.execute(statement)
         env = self.env("postgres") | {"PGPORT": str(self.ports[5432])}
         test = self.native.command(service["healthcheck"]["test"])
-        done = subprocess.run(test, env=env, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(test, env=env, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _answers(self, database: str) -> bool:

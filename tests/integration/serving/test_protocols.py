@@ -66,7 +66,7 @@ def test_public_clients_get_what_the_model_says(orders: UseCase, tmp_path: Path)
 def check_mlflow(api: Service, case: UseCase, model: LoadedModel) -> None:
     # Given MLflow's own client, when it sends a data frame of the model's inputs,
     client = ScoringServerClient(api.url.split("//")[1].split(":")[0], int(api.url.rpartition(":")[2]))
-    client.wait_server_ready(timeout=10)
+    client.wait_server_ready(timeout=60)
     rows = inputs(model, 40)
     frame = pd.DataFrame(rows)
     before = len(logged(case))
