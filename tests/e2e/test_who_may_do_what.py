@@ -25,6 +25,18 @@ ROLES = ("viewer", "operator", "approver", "admin")
 OPEN = ("/api/v2/monitor/health", "/api/v2/version", "/api/v2/auth/login", "/api/v2/auth/logout")
 RUN, TRY = "dagRuns/none", "dagRuns/none/taskInstances/none"
 EMPTY = {"logical_date": None, "conf": {"why": "", "reason": 5}}  # refused by each form, so that nothing runs
+RELEASE = "dags/platform.release/"
+
+
+def bulk(action: str, *entities: Any) -> dict[str, Any]:
+    """A request of Airflow's bulk routes about what there is not, so that nothing changes."""
+    return {"actions": [{"action": action, "entities": entities, "action_on_non_existence": "fail"}]}
+
+
+def runs(*dags: str) -> list[dict[str, Any]]:
+    return [{"dag_id": dag, "dag_run_id": "none", "state": "success"} for dag in dags]
+
+
 # What is asked for, and the least role. The body is such that whoever may ask is told what is wrong with it.
 ACTIONS: dict[str, tuple[str, str, Any, str]] = {
     "look at runs": ("GET", "dags/{uc}.train/dagRuns", None, "viewer"),
@@ -48,6 +60,51 @@ ACTIONS: dict[str, tuple[str, str, Any, str]] = {
     ),
     "mark an approval as done": ("PATCH", "dags/{uc}.deliver/" + TRY, {"new_state": "success"}, "approver"),
     "mark a delivery as done": ("PATCH", "dags/{uc}.deliver/" + RUN, {"state": "success"}, "approver"),
+    "release the pipeline": (
+        "POST", RELEASE + "dagRuns", {"logical_date": None, "conf": {"target": "the moon"}}, "operator"
+    ),
+    "approve a release of the pipeline": (
+        "PATCH", RELEASE + "dagRuns/none/taskInstances/approve/-1/hitlDetails",
+        {"chosen_options": ["Approve"], "params_input": {}}, "approver"
+    ),
+    "mark that approval as done": (
+        "PATCH", RELEASE + "dagRuns/none/taskInstances/approve", {"new_state": "success"}, "approver"
+    ),
+    "mark that release as done": ("PATCH", RELEASE + RUN, {"state": "success"}, "approver"),
+    "clear that release": ("POST", RELEASE + RUN + "/clear", {"dry_run": False}, "approver"),
+    "clear that release's switch": (
+        "POST", RELEASE + "clearTaskInstances", {"dag_run_id": "none", "dry_run": False}, "approver"
+    ),
+    "delete that release's run": ("DELETE", RELEASE + RUN, None, "admin"),
+    "mark runs of several DAGs": (
+        "PATCH", "dags/~/dagRuns", bulk("update", *runs("{uc}.ingest", "{uc}.train")), "operator"
+    ),
+    "mark a delivery among other runs": (
+        "PATCH", "dags/~/dagRuns", bulk("update", *runs("{uc}.ingest", "{uc}.deliver")), "approver"
+    ),
+    "mark a release by another DAG's address": (
+        "PATCH", "dags/{uc}.ingest/dagRuns", bulk("update", *runs("platform.release")), "approver"
+    ),
+    "clear a release among other runs": (
+        "POST", "dags/~/clearDagRuns", {"dry_run": False, "dag_runs": runs("{uc}.ingest", "platform.release")}, "approver"
+    ),
+    "clear a release by another DAG's address": (
+        "POST", "dags/{uc}.ingest/clearDagRuns", {"dry_run": False, "dag_runs": runs("platform.release")}, "approver"
+    ),
+    "delete runs in bulk": ("PATCH", "dags/{uc}.train/dagRuns", bulk("delete", "none"), "admin"),
+    "mark tasks of several DAGs": (
+        "PATCH", "dags/~/dagRuns/~/taskInstances",
+        bulk("update", {"dag_id": "{uc}.ingest", "dag_run_id": "none", "task_id": "none", "new_state": "success"}), "approver"
+    ),
+    "mark a release's tasks in bulk": (
+        "PATCH", RELEASE + "dagRuns/none/taskInstances", bulk("update", {"task_id": "approve", "new_state": "success"}),
+        "approver"
+    ),
+    "change pools in bulk": ("PATCH", "pools", bulk("update", {"name": "none", "slots": 1}), "admin"),
+    "change connections in bulk": (
+        "PATCH", "connections", bulk("update", {"connection_id": "none", "conn_type": "http"}), "admin"
+    ),
+    "change variables in bulk": ("PATCH", "variables", bulk("update", {"key": "none", "value": "1"}), "admin"),
     "change a value between tasks": ("POST", "dags/{uc}.deliver/" + TRY + "/xcomEntries", {"key": "k", "value": 1}, "admin"),
     "delete a run": ("DELETE", "dags/{uc}.train/" + RUN, None, "admin"),
     "look at connections": ("GET", "connections", None, "admin"),
@@ -99,6 +156,32 @@ def test_each_role_may_do_what_it_is_there_for_and_nothing_else(
         else:
             assert answer.status_code not in (401, 403), words
             assert answer.status_code < 500, words
+
+
+@pytest.mark.parametrize(
+    ("dag", "action", "least"),
+    [
+        ("{uc}.train", "update", "operator"),
+        ("platform.release", "update", "approver"),
+        ("{uc}.deliver", "update", "approver"),
+        ("{uc}.quarantine", "update", "approver"),
+        ("{uc}.train", "delete", "admin"),
+    ],
+)
+def test_tasks_in_bulk_are_refused_one_by_one(
+    people: dict[str, httpx.Client], case: UseCase, dag: str, action: str, least: str
+) -> None:
+    """The route is asked about one DAG, and each of its tasks may be of another."""
+    task = {"dag_id": dag, "dag_run_id": "none", "task_id": "none"} | (
+        {"new_state": "success"} if action == "update" else {}
+    )
+    for role in ROLES[1:]:
+        answer = send(people[role], "PATCH", "dags/{uc}.ingest/dagRuns/none/taskInstances", bulk(action, task), case)
+        assert answer.status_code == 200, f"{role}: {answer.text[:300]}"
+        found = answer.json()[action]
+        refused = ROLES.index(role) < ROLES.index(least)
+        assert found["success"] == []
+        assert [e["status_code"] for e in found["errors"]] == [403 if refused else 404], f"{role}: {found}"
 
 
 def test_without_a_login_there_is_nothing(people: dict[str, httpx.Client]) -> None:
