@@ -12,13 +12,14 @@ from airworthy import registry
 from airworthy.config import UseCase, get_settings
 from airworthy.delivery import trial
 from airworthy.delivery.choices import offer
-from airworthy.errors import PausedError, ReleaseError, StaleVerdictError
+from airworthy.errors import PausedError, ReleaseError, ServiceUnavailableError, StaleVerdictError
 from airworthy.ledger import deliveries, promotions
 from airworthy.ledger.clock import data_now
 from airworthy.ledger.models import DeliveryRow, Promotion, ServingWorker
 from airworthy.ledger.promotions import Champion
 from airworthy.ledger.tallies import Tally, tallies
 from airworthy.records import Verdict
+from airworthy.serving.champion import UNREAD
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,11 @@ def promote(use_case: UseCase, row: DeliveryRow, verdict: Verdict) -> DeliveryRo
     """Make a release champion if the verdict's champion still is, and wait until the workers answer with it.
 
     Returns:
-        The delivery in ``watch``, or at its end: ``stale``, ``inconclusive`` while promotions are paused, or ``refused``
-        with a rollback when workers could not take it.
+        The delivery in ``watch``, or at its end: ``stale``, ``inconclusive`` while promotions are paused, or with a rollback:
+        ``refused`` when workers could not take it, ``inconclusive`` when all that was wrong is that they could not read it.
+
+    Raises:
+        ServiceUnavailableError: workers cannot read it, and there is no earlier champion to go back to; it goes on from here.
     """
     try:
         champion = _promoted(use_case, row, verdict)
@@ -46,6 +50,14 @@ def promote(use_case: UseCase, row: DeliveryRow, verdict: Verdict) -> DeliveryRo
         row = deliveries.note(row, generation=champion.generation)
     behind, figures = wait_for_workers(use_case, champion.generation)
     if behind or not figures["workers"]:
+        # A store that is away is not the release's fault; one worker that had it and could not load it is enough.
+        unread = bool(behind) and all(UNREAD in (worker.error or "") for worker in behind)
+        if unread and verdict.champion_digest is None:
+            raise ServiceUnavailableError(
+                f"{_behind(behind)}; there is no earlier champion to go back to",
+                next_step="see whether the prediction service reaches the release store; the delivery goes on from here",
+            )
+        row = deliveries.note(row, evidence={"unread": unread})
         return _undo(use_case, row, champion, verdict.champion_digest, _behind(behind), figures)
     workers, seconds = figures["workers"], figures["switch_seconds"]
     reason = f"generation {champion.generation} answers in {workers:.0f} workers after {seconds:.1f} s"
@@ -142,8 +154,7 @@ def _withdrawn(use_case: UseCase, row: DeliveryRow, why: str) -> DeliveryRow:
     """Another release is champion: by somebody's hand, or by this delivery's own, which was killed after it had gone back."""
     newest = promotions.changes(use_case.name)[-1]
     if newest.from_digest == row.release_digest and newest.why.startswith(AUTOMATIC):
-        reason = f"{newest.why.removeprefix(AUTOMATIC)}; {_back_at(newest)}"
-        return trial.finish(use_case, row, _turned_down(row), reason)
+        return _taken_back(use_case, row, f"{newest.why.removeprefix(AUTOMATIC)}; {_back_at(newest)}")
     return trial.finish(use_case, row, "stale", why, release="retired")
 
 
@@ -157,6 +168,13 @@ def _back_at(row: Promotion) -> str:
 
 def _turned_down(row: DeliveryRow) -> str:
     return "aborted" if row.state == "watch" else "refused"
+
+
+def _taken_back(use_case: UseCase, row: DeliveryRow, why: str, figures: dict[str, Any] | None = None) -> DeliveryRow:
+    """The end after the way back: what workers could not read stays a challenger."""
+    if row.evidence.get("unread"):
+        return trial.give_up(use_case, row, f"{why}; it stays a challenger", figures)
+    return trial.finish(use_case, row, _turned_down(row), why, figures=figures)
 
 
 def _own_generation(use_case: UseCase, row: DeliveryRow) -> int:
@@ -183,7 +201,7 @@ def _undo(
     promotions.wait_for_generation(use_case.name, back.generation, use_case.delivery.switch_timeout_s)
     reason = f"{why}; rolled back to {previous[:12]}, generation {back.generation}" + reconcile_aliases(use_case)
     row = deliveries.note(row, generation=back.generation)
-    return trial.finish(use_case, row, state, reason, figures=figures)
+    return _taken_back(use_case, row, reason, figures)
 
 
 def _behind(workers: list[ServingWorker]) -> str:

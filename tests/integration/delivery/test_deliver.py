@@ -18,14 +18,16 @@ from airworthy.config import UseCase, get_settings
 from airworthy.delivery import again, deliver, question, settle, waiting
 from airworthy.delivery import promote as promote_stage
 from airworthy.delivery import watch as watch_stage
-from airworthy.errors import ReleaseError, StaleVerdictError, SupersededError
+from airworthy.delivery.promoting import AUTOMATIC
+from airworthy.errors import ReleaseError, ServiceUnavailableError, StaleVerdictError, SupersededError
 from airworthy.ledger import deliveries, promotions, switches
 from airworthy.ledger.audit import actions
+from airworthy.ledger.clock import data_now
 from airworthy.ledger.promotions import report_worker
 from airworthy.ledger.tallies import Tally, report_tally
 from ports import free_port
 
-from ..serving.world import ORDER, Traffic, promote, release, service  # noqa: TID252 - one small world for both
+from ..serving.world import ORDER, Traffic, delivered, promote, release, service  # noqa: TID252 - one small world for both
 
 
 def state(digest: str) -> tuple[str, str]:
@@ -178,34 +180,91 @@ def test_a_service_that_is_down_keeps_the_challenger_for_the_next_delivery(order
     assert promotions.champion(orders.name) is None
 
 
-def test_workers_that_cannot_load_it_are_switched_back(orders: UseCase, tmp_path: Path) -> None:
-    # Given a champion, and a service whose copy of the release store lacks the challenger.
+def untried(use_case: UseCase, seconds: float) -> UseCase:
+    """Without a trial, which would find out that workers cannot load it."""
+    spec = use_case.delivery.model_copy(update={"shadow": False, "steps": [], "switch_timeout_s": seconds})
+    return use_case.model_copy(update={"delivery": spec})
+
+
+@pytest.mark.parametrize(
+    ("damage", "status", "kept"), [("altered", "refused", "refused"), ("missing", "inconclusive", "challenger")]
+)
+def test_workers_that_cannot_load_it_are_switched_back(
+    orders: UseCase, tmp_path: Path, damage: str, status: str, kept: str
+) -> None:
+    # Given a champion, and a service whose copy of the release store has a damaged challenger, or does not give it.
     first = release(orders, seed=1, version=1)
     promote(orders, first)
     shutil.copytree(get_settings().release_url, tmp_path / "copy")
     with service(free_port(), tmp_path, AIRWORTHY_RELEASE_URL=str(tmp_path / "copy")) as api:
         api.wait_generation(orders, 1, 60)
         second = release(orders, seed=2, version=2, against=first.digest)
-        # When it is delivered under load, without a trial, which would have found it out.
-        at_once = with_timeout(orders, 4)
-        untried = at_once.delivery.model_copy(update={"shadow": False, "steps": []})
+        copied = tmp_path / "copy" / "releases" / second.digest
+        if damage == "altered":
+            shutil.copytree(registry.release_folder(second.digest), copied)
+            (copied / "scorer.json").write_text("{}")
+        # When it is delivered under load.
         with Traffic(api.url, threads=2).running() as traffic:
-            outcome = deliver(at_once.model_copy(update={"delivery": untried}), run="r")
+            outcome = deliver(untried(orders, 10), run="r")
             traffic.wait(20)
         # Then the log is back at the first one, the reason is on file, and nobody noticed.
-        assert outcome.status == "refused"
+        assert outcome.status == status, outcome.reason
         assert outcome.generation == 3
         assert "did not load it in time" in outcome.reason
-        assert "missing" in outcome.reason
+        assert damage in outcome.reason
         assert [(r.action, r.to_digest) for r in promotions.promotion_log(orders.name)] == [
             ("promote", first.digest), ("promote", second.digest), ("rollback", first.digest),
         ]  # fmt: skip
-        assert state(second.digest)[0] == "refused"
+        assert state(second.digest)[0] == kept
         assert state(first.digest)[0] == "champion"
         assert traffic.failures == []
         api.wait_generation(orders, 3)
         (prediction,) = api.post("/predict", ORDER).json()["predictions"]
         assert (prediction["version"], prediction["generation"]) == (f"v1-{first.digest[:12]}", 3)
+        # What only could not be read is delivered once it can be.
+        assert waiting(orders) == (second.digest if kept == "challenger" else "")
+        if kept == "challenger":
+            shutil.copytree(registry.release_folder(second.digest), copied)
+            assert deliver(untried(orders, 60), run="next").status == "done"
+
+
+def test_a_first_release_that_workers_cannot_read_waits_for_the_store(orders: UseCase, tmp_path: Path) -> None:
+    # Given no champion to go back to, and a service whose store does not give the release.
+    made = release(orders, seed=1)
+    copied = tmp_path / "copy" / "releases" / made.digest
+    with service(free_port(), tmp_path, AIRWORTHY_RELEASE_URL=str(tmp_path / "copy")):
+        with pytest.raises(ServiceUnavailableError, match="no earlier champion to go back to"):
+            deliver(with_timeout(orders, 10), run="r")
+        (row,) = deliveries.deliveries(orders.name)
+        assert (row.state, state(made.digest)[0]) == ("promote", "champion")
+        # When the store gives it, then the next try goes on from there.
+        shutil.copytree(registry.release_folder(made.digest), copied)
+        outcome = deliver(with_timeout(orders, 60), run="again")
+    assert (outcome.status, outcome.delivery, outcome.generation) == ("done", row.id, 1), outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("unread", "end", "kept"), [(True, "inconclusive", "challenger"), (False, "refused", "refused")]
+)
+def test_one_that_was_killed_after_it_went_back_comes_to_the_same_end(
+    orders: UseCase, unread: bool, end: str, kept: str
+) -> None:
+    first = release(orders, seed=1)
+    promote(orders, first)
+    made = release(orders, seed=2, against=first.digest)
+    row = delivered(orders, made, "approval", "promote")
+    promote(orders, made, expected=first.digest)
+    deliveries.note(row, evidence={"unread": unread})
+    promotions.promote(
+        orders.name, first.digest, expected=made.digest, action="rollback", verdict_id=None, who="t",
+        why=f"{AUTOMATIC}1 workers did not load it in time", data_time=data_now(orders),
+    )  # fmt: skip
+
+    outcome = promote_stage(orders, row.id, run="again")
+
+    assert (outcome.status, "did not load it in time" in outcome.reason) == (end, True), outcome.reason
+    assert state(made.digest)[0] == kept
+    assert promotions.champion(orders.name).digest == first.digest
 
 
 def test_a_staged_answer_that_is_not_the_models_own_is_refused(
