@@ -28,8 +28,13 @@ MAX_WORDS = 4000
 def violations(world: World) -> list[str]:
     """Every way in which the world breaks the invariant; empty when it holds."""
     with world.here() as case:
-        found = [*_rows(case), *_commits(case)]
+        found = data_violations(case)
     return [*found, *(problem for event in world.history() for problem in _error(event))]
+
+
+def data_violations(case: UseCase) -> list[str]:
+    """Every way in which the tables, the landing zone and the ledger of this process's platform break it."""
+    return [*_rows(case), *_commits(case)]
 
 
 def _rows(case: UseCase) -> list[str]:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from airworthy import ingest
 from airworthy.config import get_settings, get_use_case
+from airworthy.errors import DataRejectedError
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.ledger import attempts, commits, promotions, requests, usage
@@ -26,12 +27,15 @@ from airworthy.ledger.models import Claim, RetrainingRequest
 from airworthy.monitoring.collect import log_table
 from shown import secrets, shown, where
 
+from ...faults.invariant import data_violations  # noqa: TID252 - one invariant for every fault
 from .airflow_shop import DESK, KEY, NAME, ORDER, PERSON, PLANTED, WEEKS, Shop, land_orders, opened, planted, until
+from .mixture import ARRIVALS, Mixture
 
 pytestmark = pytest.mark.timeout(1800)
 
 STORM, PROCESSES, EVENTS = 50, 5, 10
 BACKFILLED, SCHEDULED, REFUSED = ("2024-02-03", "2024-02-04"), "2024-02-05", "2024-02-06"
+MIXED = "2024-02-10"
 TICKETS, TICKETS_NEXT = "2013-11-05", "2013-11-06"
 
 
@@ -210,6 +214,46 @@ def owner(resource: str) -> str:
     """Who holds a claim."""
     with transaction() as session:
         return session.get_one(Claim, resource).owner
+
+
+def test_every_kind_of_run_on_one_interval_at_once_publishes_it_once(shop: Shop) -> None:
+    # Given a day whose file was refused: a better one is due to whoever comes.
+    mixture = Mixture(shop, Interval.of(MIXED))
+    land_orders(shop.case, MIXED, planted(MIXED) + planted(MIXED)[:1])
+    with pytest.raises(DataRejectedError):
+        ingest.ingest_interval(shop.case, mixture.interval, run="test")
+    shop.api.unpause(ARRIVALS)
+
+    # When a backfill, the schedule, a person and the watcher of a new file all claim the day at the same moment,
+    with mixture.held() as stand_there:
+        mixture.start()
+        stand_there(3)
+        land_orders(shop.case, MIXED, planted(MIXED))
+        stand_there(4)
+    taken = mixture.ended()
+
+    # then one of them published it, and nothing was lost or doubled.
+    assert {one.kind for one in taken} == {"backfill", "scheduled", "manual", "asset_triggered"}
+    first = mixture.published_by(taken)
+    assert (len(mixture.versions()), mixture.emitted()) == (1, [first.run])
+    assert data_violations(shop.case) == []
+
+    # When a corrected file lands while all are at it again,
+    with mixture.held() as stand_there:
+        mixture.again()
+        stand_there(3)
+        land_orders(shop.case, MIXED, [*planted(MIXED)[:-2], {**planted(MIXED)[-1], "amount": 1.25}])
+        stand_there(4)
+    taken = mixture.ended()
+
+    # then it made one more version, and who comes after that finds it done.
+    assert {one.kind for one in taken} == {"backfill", "scheduled", "manual", "asset_triggered"}
+    second = mixture.published_by(taken)
+    mixture.again()
+    taken = [one for one in mixture.ended() if one.kind != "asset_triggered"]
+    assert {(one.state, one.note[:17]) for one in taken} == {("skipped", "already ingested ")}
+    assert (len(mixture.versions()), mixture.emitted()) == (2, [first.run, second.run])
+    assert data_violations(shop.case) == []
 
 
 def test_a_late_change_in_a_database_is_taken_by_arrivals_once_the_database_answers(shop: Shop) -> None:
