@@ -23,12 +23,15 @@ import pytest
 from airworthy.config import get_settings
 from airworthy.config.use_case import use_cases
 from airworthy.errors import ServiceUnavailableError
+from airworthy.ledger import audit, promotions, switches
 from airworthy.ledger import database as ledger_database
 from airworthy.ledger import pipeline_releases as ledger
-from airworthy.ledger import promotions
-from airworthy.platform import credentials, places, releasing
+from airworthy.platform import credentials, pg_tools, places, releasing
 from airworthy.platform.airflow_api import AirflowApi
+from airworthy.platform.staging import PREFIX
+from airworthy.platform.staging_run import Staged
 from airworthy.records import Release
+from airworthy.training.folders import MANIFEST
 from integration.serving import world
 from pipeline_repository import USE_CASE, Repository
 from ports import free_block
@@ -196,6 +199,15 @@ def released(team: Team, pushed: str, copied: Release) -> str:
     return row.digest
 
 
+def assert_it_runs(digest: str, model: Release) -> None:
+    """Every program runs from the release's folder, tasks start again, and the same model answers."""
+    present = places.pointer().present
+    assert (present.digest, places.strangers(present)) == (digest, "")
+    assert {pool["slots"] > 0 for pool in AirflowApi().pools()} == {True}
+    answer = httpx.post(f"{get_settings().service_url}/predict", json=world.ORDER, timeout=60, trust_env=False)
+    assert (answer.status_code, model.digest[:12] in answer.text) == (200, True), answer.text
+
+
 def test_a_copied_release_is_delivered_without_anybody_starting_it(team: Team, copied: Release) -> None:
     champion = promotions.champion("tiny_orders")
     assert champion is not None
@@ -205,19 +217,88 @@ def test_a_copied_release_is_delivered_without_anybody_starting_it(team: Team, c
     assert (run["run_type"], run["state"]) == ("asset_triggered", "success")
 
 
+def test_its_staging_run_went_from_landed_files_to_an_answer_and_left_nothing(released: str) -> None:
+    row = ledger.find_built(released)
+    assert row is not None
+    staged = Staged.model_validate(row.staged)
+    case = staged.cases["tiny_orders"]
+    assert staged.revision == row.revision
+    assert case.decision == "pass", case.summary
+    assert case.metrics["roc_auc"].low < case.metrics["roc_auc"].value < case.metrics["roc_auc"].high
+    assert case.served["requests"] >= 40
+    assert case.served["errors"] == 0
+    assert list((get_settings().var / "pipeline" / "staging").iterdir()) == []
+    with pg_tools.connect(get_settings().ledger_dsn) as connection:
+        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database")]
+    assert [n for n in names if n.startswith(PREFIX)] == []
+
+
 def test_a_push_to_main_is_what_runs_after_a_person_approved_it(team: Team, released: str, copied: Release) -> None:
     (request,) = ledger.requests()
     assert (request.state, request.target, request.digest) == ("released", "production", released)
     (switch,) = ledger.switches()
     assert (switch.state, switch.who, switch.from_digest, switch.to_digest) == ("switched", "approver", None, released)
     assert ledger.current() == released
-    # Every program runs from the release's folder, tasks start again, and the same model answers.
-    present = places.pointer().present
-    assert (present.digest, places.strangers(present)) == (released, "")
-    assert {pool["slots"] > 0 for pool in AirflowApi().pools()} == {True}
-    answer = httpx.post(f"{get_settings().service_url}/predict", json=world.ORDER, timeout=60, trust_env=False)
-    assert (answer.status_code, copied.digest[:12] in answer.text) == (200, True), answer.text
+    assert_it_runs(released, copied)
     # And it is told to people.
     assert "approver" in team.run("audit").stdout
     assert released[:12] in team.run("release", "list").stdout
     assert json.loads(team.run("release", "status").stdout)["runs"]["digest"] == released
+
+
+def test_a_task_refuses_to_run_with_another_wheel_than_its_dags(released: str) -> None:
+    # Given DAGs that were released with another wheel than the one that the worker imported.
+    manifest = Path(places.pointer().present.root) / MANIFEST
+    whole, api = manifest.read_text(), AirflowApi()
+    form = {"use_case": "tiny_orders", "why": "the pager rings"}
+    manifest.write_text(json.dumps(json.loads(whole) | {"code": "0" * 64}))
+    try:
+        run = api.trigger("platform.pause", form)
+        found = api.wait("platform.pause", run)
+    finally:
+        manifest.write_text(whole)
+
+    # Then the task is red, says what to do, and has done nothing.
+    (task,) = api.tasks("platform.pause", run)
+    assert (found["state"], task["state"]) == ("failed", "failed")
+    log = api._send("GET", f"/api/v2/dags/platform.pause/dagRuns/{run}/taskInstances/pause/logs/1")
+    assert "restart this worker on the release" in json.dumps(log)
+    assert switches.paused("tiny_orders") is None
+    # With its own it runs.
+    assert api.wait("platform.pause", api.trigger("platform.pause", form))["state"] == "success"
+    assert switches.paused("tiny_orders") is not None
+    switches.resume("tiny_orders", "t", "it is over")
+
+
+def test_a_release_whose_service_does_not_start_falls_back_by_itself(
+    team: Team, released: str, copied: Release
+) -> None:
+    # Given a revision whose service starts in staging alone; the supervisor tries once, which takes seconds and not minutes.
+    place = "include/airworthy/platform/supervisor.py"
+    supervisor = (team.work.root / place).read_text()
+    team.work.change(place, supervisor.replace("startretries=20", "startretries=0"))
+    place = "include/airworthy/serving/__main__.py"
+    service = (team.work.root / place).read_text()
+    dead = 'if "AIRWORTHY_SERVING_STAGE" not in os.environ:\n    sys.exit("it is sick")\n'
+    revision = team.work.change(place, service.replace("import uvicorn", f"{dead}import uvicorn", 1))
+    team.push("other", revision)  # no branch that is watched: a person takes it
+    done = team.run("release", "build", revision)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (sick,) = [row.digest for row in ledger.built() if row.revision == revision]
+    ledger.record_staged(sick, {})  # it would pass: the good push above shows such a run
+
+    done = team.run("release", "switch", sick, "--why", "a bad day")
+
+    # Then the switch says so, and what ran before runs.
+    assert done.returncode == 1, done.stdout + done.stderr
+    switch = ledger.switches()[-1]
+    assert (switch.state, switch.from_digest, switch.to_digest) == ("fell_back", released, sick)
+    for words in ("it is sick", "see `airworthy logs service`"):
+        assert words in switch.reason
+    assert ledger.current() == released
+    assert_it_runs(released, copied)
+    acts = [(row.action, row.subject, row.outcome) for row in audit.actions() if row.via == "shell"][-2:]
+    assert acts == [
+        ("build pipeline release", revision, f"release {sick[:12]}"),
+        ("switch pipeline", sick, f"generation {switch.generation} did not get to run"),
+    ]

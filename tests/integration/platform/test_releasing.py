@@ -196,25 +196,6 @@ def test_what_was_altered_is_not_used(team: Repository, tested: str) -> None:
         releasing.find(release.digest[:10])
 
 
-def test_a_staging_run_goes_from_landed_files_to_an_answer_and_leaves_nothing(
-    team: Repository, tested: str, postgres: Path
-) -> None:
-    release = releasing.build(tested)
-
-    staged = releasing.try_in_staging(release)
-
-    case = staged.cases["tiny_orders"]
-    assert staged.revision == tested
-    assert case.decision == "pass", case.summary
-    assert case.metrics["roc_auc"].low < case.metrics["roc_auc"].value < case.metrics["roc_auc"].high
-    assert case.served["requests"] >= 40
-    assert case.served["errors"] == 0
-    row = ledger.find_built(release.digest)
-    assert row is not None
-    assert row.staged == staged.to_json()
-    assert_nothing_left(postgres)
-
-
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
