@@ -13,7 +13,7 @@ from airworthy.ingest import extract
 from airworthy.ingest.cleaning import as_correction
 from airworthy.ingest.prepare import Prepared, prepare
 from airworthy.ingest.reports import write_reports
-from airworthy.ingest.superseded import keep_superseded
+from airworthy.ingest.superseded import keep_superseded, says_too_much
 from airworthy.ingest.undo import take_back
 from airworthy.intervals import Interval
 from airworthy.lake import landing, quarantine, tables
@@ -112,7 +112,7 @@ def _left_behind(use_case: UseCase, landed: Landed, decided: IngestedInterval, t
             return True
         if commit is not None and (commit.inputs, commit.digest) != (landed.digest, tables.digest(rows)):
             return True
-    return False
+    return any(says_too_much(use_case, source, interval) for source in use_case.sources)
 
 
 def _publish(

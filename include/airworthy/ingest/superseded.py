@@ -15,6 +15,7 @@ from airworthy.ingest.schemas import AVAILABLE_AT, SUPERSEDED, SUPERSEDED_AT, su
 from airworthy.intervals import Interval
 from airworthy.lake import tables
 from airworthy.lake.duck import session
+from airworthy.ledger.commits import newest_commits
 
 
 def keep_superseded(
@@ -48,24 +49,54 @@ def keep_superseded(
         SupersededError: a newer claim exists; nothing was published.
     """
     schema = superseded_schema(use_case, source)
-    names = ", ".join(f'"{name}"' for name in schema.names if name != SUPERSEDED_AT)
+    names = _names(use_case, source)
     table = use_case.table(SUPERSEDED, source)
+    kept = tables.read(table, interval, interval)
     with session() as connection:
         connection.register("before", before)
         connection.register("after", clean)
-        connection.register("kept", tables.read(table, interval, interval))
+        connection.register("kept", kept)
         connection.register("moment", pa.table({SUPERSEDED_AT: pa.array([now], schema.field(SUPERSEDED_AT).type)}))
         replaced = connection.sql(f"SELECT {names} FROM before EXCEPT SELECT {names} FROM after").to_arrow_table()  # noqa: S608 - our own, quoted names
-        if not replaced.num_rows:
-            return 0
         connection.register("replaced", replaced)
-        # Once more after a crash, a row may be here already: the later moment is when it was really replaced.
-        rows = connection.sql(
-            f"SELECT {names}, max({SUPERSEDED_AT}) AS {SUPERSEDED_AT} FROM ("  # noqa: S608 - as above
-            f"SELECT {names}, {SUPERSEDED_AT} FROM kept UNION ALL SELECT {names}, {SUPERSEDED_AT} FROM replaced, moment"
-            f") GROUP BY ALL HAVING {AVAILABLE_AT} < max({SUPERSEDED_AT})"
-        ).to_arrow_table()
-    tables.publish(
-        table, {interval.key: rows.cast(schema)}, resource=resource, token=token, inputs={interval.key: inputs}
-    )
+        # A correction that died may have left rows here. What is replaced once more has the later moment, when it really was;
+        # what counts on, since another delivery came instead, was never replaced.
+        rows = (
+            connection.sql(
+                f"SELECT {names}, max({SUPERSEDED_AT}) AS {SUPERSEDED_AT} FROM ("  # noqa: S608 - as above
+                f"SELECT {names}, {SUPERSEDED_AT}, false AS counts FROM kept "
+                f"UNION ALL SELECT {names}, {SUPERSEDED_AT}, false FROM replaced, moment "
+                f"UNION ALL SELECT {names}, NULL, true FROM after"
+                f") GROUP BY {names} HAVING NOT bool_or(counts) AND {AVAILABLE_AT} < max({SUPERSEDED_AT})"
+            )
+            .to_arrow_table()
+            .cast(schema)
+        )
+    if tables.digest(kept) != tables.digest(rows) or not _is_committed(table, interval, rows):
+        tables.publish(table, {interval.key: rows}, resource=resource, token=token, inputs={interval.key: inputs})
     return int(replaced.num_rows)
+
+
+def says_too_much(use_case: UseCase, source: str, interval: Interval) -> bool:
+    """Whether a correction that died left replaced rows of an interval that count, or that the ledger does not know."""
+    table = use_case.table(SUPERSEDED, source)
+    kept = tables.read(table, interval, interval)
+    if not _is_committed(table, interval, kept):
+        return True
+    names = _names(use_case, source)
+    with session() as connection:
+        connection.register("kept", kept)
+        connection.register("clean", tables.read(use_case.table("clean", source), interval, interval))
+        both = connection.sql(f"SELECT {names} FROM kept INTERSECT SELECT {names} FROM clean LIMIT 1")  # noqa: S608 - our own, quoted names
+        return bool(both.fetchall())
+
+
+def _names(use_case: UseCase, source: str) -> str:
+    """The columns that make a row what it is, for SQL."""
+    return ", ".join(f'"{name}"' for name in superseded_schema(use_case, source).names if name != SUPERSEDED_AT)
+
+
+def _is_committed(table: str, interval: Interval, rows: pa.Table) -> bool:
+    """Whether the ledger has these rows of an interval; none may have no commit."""
+    commit = newest_commits(table, interval, interval).get(interval.key)
+    return commit.digest == tables.digest(rows) if commit else not rows.num_rows

@@ -8,8 +8,10 @@ from deltalake.exceptions import DeltaError
 from sqlalchemy import select
 
 from airworthy.config import UseCase
+from airworthy.ingest.superseded import keep_superseded
 from airworthy.intervals import Interval
 from airworthy.lake import tables
+from airworthy.ledger.clock import data_now
 from airworthy.ledger.database import transaction
 from airworthy.ledger.models import Commit
 
@@ -49,6 +51,12 @@ def take_back(use_case: UseCase, interval: Interval, delivery: str, resource: st
             parts = {interval.key: rows.drop_columns([tables.INTERVAL])}
             tables.publish(name, parts, resource=resource, token=token, inputs={interval.key: delivery})
             mended.append(name)
+        rows = tables.read(use_case.table("clean", source), interval, interval)
+        # Nothing is replaced: what the dead correction said to be goes.
+        keep_superseded(
+            use_case, source, interval, before=rows, clean=rows, now=data_now(use_case), resource=resource, token=token,
+            inputs=delivery,
+        )  # fmt: skip
     return mended
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -220,6 +221,38 @@ def test_a_correction_that_died_and_was_taken_back_leaves_nothing(
     assert ingest(parcels).status == "published"
     assert sorted(map(str, rows("raw"))) == first
     assert {row["pieces"] for row in rows("clean")} == {1, 2, 3}
+    assert ingest(parcels).status == "already"
+
+
+@pytest.mark.parametrize("dies", ["record_commits", "check_token"])
+def test_rows_that_a_dead_correction_called_replaced_count_on(
+    parcels: UseCase, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    # Given a correction that died when it had written what it was about to replace, without or with its row in the ledger,
+    world.land_day(parcels, KEY)
+    ingest(parcels)
+    first, real, calls = sorted(map(str, rows("clean"))), getattr(commits, dies), []
+
+    def killed(*arguments: Any, **more: Any) -> Any:
+        written = rows("superseded")
+        calls.append(len(written))
+        if written and (dies == "record_commits" or commits.newest_commits("parcels/superseded/parcels")):
+            raise KeyboardInterrupt
+        return real(*arguments, **more)
+
+    clock.advance(parcels, DAY.end + timedelta(days=3))
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, dies, killed)
+        world.land_parcels(parcels, KEY, [{**row, "pieces": "9"} for row in world.parcels(KEY)])
+        with pytest.raises(KeyboardInterrupt):
+            ingest(parcels)
+    assert (calls[-1], sorted(map(str, rows("clean")))) == (40, first)
+    # when the first files are landed again, then none of them is said to be replaced, in table and ledger.
+    world.land_day(parcels, KEY)
+    assert ingest(parcels).status == "published"
+    assert (sorted(map(str, rows("clean"))), rows("superseded")) == (first, [])
+    commit = commits.newest_commits("parcels/superseded/parcels")[KEY]
+    assert commit.digest == tables.digest(tables.read("parcels/superseded/parcels", DAY, DAY))
     assert ingest(parcels).status == "already"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pyarrow as pa
 import pytest
 from parcels import world
@@ -11,7 +13,7 @@ from airworthy.errors import ConfigurationError, DataRejectedError
 from airworthy.ingest import ingest_interval
 from airworthy.intervals import Interval
 from airworthy.lake import tables
-from airworthy.ledger import commits
+from airworthy.ledger import clock, commits
 
 DAY = Interval.of("2013-03-05")
 
@@ -20,7 +22,7 @@ def shown(layer: str) -> list[str]:
     return sorted(tables.read(f"parcels/{layer}/parcels", DAY, DAY)["parcel"].to_pylist())
 
 
-@pytest.mark.parametrize("after", ["raw", "quarantine", "clean"])
+@pytest.mark.parametrize("after", ["superseded", "raw", "quarantine", "clean"])
 def test_a_dead_correction_that_is_followed_by_a_refused_one_leaves_the_first_delivery(
     parcels: UseCase, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
@@ -28,6 +30,7 @@ def test_a_dead_correction_that_is_followed_by_a_refused_one_leaves_the_first_de
     world.land_day(parcels, DAY.key)
     ingest_interval(parcels, DAY, run="first")
     before = shown("raw")
+    clock.advance(parcels, DAY.end + timedelta(days=3))
     world.land_parcels(parcels, DAY.key, world.parcels(DAY.key, 30))
     real = tables.publish
 
@@ -41,14 +44,16 @@ def test_a_dead_correction_that_is_followed_by_a_refused_one_leaves_the_first_de
         broken.setattr(tables, "publish", dies)
         with pytest.raises(KeyboardInterrupt):
             ingest_interval(parcels, DAY, run="killed")
-    assert len(shown("raw")) == 30
+    assert len(shown("superseded")) == 10
+    assert len(shown("raw")) == (40 if after == "superseded" else 30)
     # when the next delivery is refused,
     world.land_parcels(parcels, DAY.key, content=b"")
     with pytest.raises(DataRejectedError):
         ingest_interval(parcels, DAY, run="refused")
     # then raw and clean show what was published last, by the ledger too.
     assert shown("raw") == before == shown("clean")
-    for layer in ("raw", "quarantine", "clean"):
+    assert shown("superseded") == []
+    for layer in ("superseded", "raw", "quarantine", "clean"):
         commit = commits.newest_commits(f"parcels/{layer}/parcels")[DAY.key]
         assert commit.digest == tables.digest(tables.read(f"parcels/{layer}/parcels", DAY, DAY))
 
