@@ -29,10 +29,13 @@ from airworthy.ledger.database import transaction
 from airworthy.ledger.models import RollbackDrill
 from airworthy.records import Record
 from airworthy.serving.contract import example
+from airworthy.training.model_files import LoadedModel
 
 log = logging.getLogger(__name__)
 
 LONGEST_S = 30.0
+CLIENTS = 4  # that ask meanwhile, each again and again
+EVIDENCE = 100  # requests that a release has to answer before it is left
 OVERDUE = timedelta(days=8)
 
 
@@ -45,7 +48,7 @@ class Rehearsed(Record):
 
     Attributes:
         unfit: Why, by digest, of each release that could not take over; empty when every one could.
-        seconds: By digest, until a running service that other clients ask answered with it, golden answers included.
+        seconds: By digest, until a running service that other clients ask served it.
         requests: How many those other clients had answered meanwhile.
     """
 
@@ -115,7 +118,7 @@ def _try_all(use_case: UseCase, known: list[Candidate]) -> tuple[dict[str, tuple
         tempfile.TemporaryDirectory(prefix="airworthy-rehearsal-") as scratch,
         staging.service(use_case, champion.digest, Path(scratch)) as staged,
         httpx.Client(base_url=staged.url, headers=headers, timeout=LONGEST_S, trust_env=False) as client,
-        load.steady(staged.url, example(use_case), headers=headers) as asked,
+        load.steady(staged.url, example(use_case), headers=headers, connections=CLIENTS) as asked,
     ):
         found = {c.digest: _try(use_case, c.digest, staged, client, asked) for c in known}
     return found, len(asked.answers)
@@ -124,19 +127,23 @@ def _try_all(use_case: UseCase, known: list[Candidate]) -> tuple[dict[str, tuple
 def _try(
     use_case: UseCase, digest: str, staged: staging.StagedService, client: httpx.Client, asked: load.Load
 ) -> tuple[float, str]:
-    """Seconds that the switch and the golden answers took, and why the release is not fit."""
+    """Seconds that the switch took, and why the release is not fit."""
     failed = len(asked.errors)
     try:
-        seconds = round(_take_over(use_case, digest, staged, client), 3)
+        model = _fit_model(use_case, digest)
+        seconds = round(_switch(use_case, digest, staged, client), 3)
+        _wait_for_answers(asked)
+        if lost := asked.errors[failed:]:
+            return seconds, f"{len(lost)} requests failed while it took over: {lost[0]}"
+        check_golden(client, use_case.name, model, invocations)
     except (AirworthyError, httpx.HTTPError) as error:
         return 0.0, error.what if isinstance(error, AirworthyError) else f"it does not answer: {type(error).__name__}"
-    if lost := asked.errors[failed:]:
-        return seconds, f"{len(lost)} requests failed while it took over: {lost[0]}"
     slow = f"it takes {seconds:.0f} s until it answers, a rollback may take {LONGEST_S:.0f} s"
     return seconds, slow if seconds > LONGEST_S else ""
 
 
-def _take_over(use_case: UseCase, digest: str, staged: staging.StagedService, client: httpx.Client) -> float:
+def _fit_model(use_case: UseCase, digest: str) -> LoadedModel:
+    """The release, verified; of the deployed feature definitions."""
     model = registry.load(digest)
     published = features.published_definitions(use_case)
     unlike = features.unlike(use_case, model.schema.feature_digest, model.schema.view_digests, published)
@@ -145,6 +152,11 @@ def _take_over(use_case: UseCase, digest: str, staged: staging.StagedService, cl
             f"trained on other feature definitions than those deployed: {', '.join(unlike[:5])}",
             next_step="take the change of features.py back, or deliver a model of the present definitions",
         )
+    return model
+
+
+def _switch(use_case: UseCase, digest: str, staged: staging.StagedService, client: httpx.Client) -> float:
+    """Seconds until the service serves a release."""
     started = time.perf_counter()
     staged.switch(digest)
     while client.get("/model").json()["release"] != digest:
@@ -156,8 +168,19 @@ def _take_over(use_case: UseCase, digest: str, staged: staging.StagedService, cl
                 next_step="see the log of the prediction service; promote a release that can be gone back to",
             )
         time.sleep(0.05)
-    check_golden(client, use_case.name, model, invocations)
     return time.perf_counter() - started
+
+
+def _wait_for_answers(asked: load.Load) -> None:
+    """Wait until enough requests had an answer, good or bad, of the release that has just taken over."""
+    enough, deadline = len(asked.answers) + len(asked.errors) + EVIDENCE, time.monotonic() + 2 * LONGEST_S
+    while len(asked.answers) + len(asked.errors) < enough:
+        if time.monotonic() > deadline:
+            raise RehearsalError(
+                f"fewer than {EVIDENCE} requests were answered in {2 * LONGEST_S:.0f} s",
+                next_step="see the log of the prediction service",
+            )
+        time.sleep(0.02)
 
 
 def _outcome(

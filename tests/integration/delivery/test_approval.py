@@ -44,8 +44,9 @@ class Desk:
         deadline = time.monotonic() + 300
         while not (found := self.api._send("GET", path)["hitl_details"]):
             state = self.api.run(DAG, run)
-            assert state["state"] not in ("success", "failed"), (state, self.api.tasks(DAG, run))
-            assert time.monotonic() < deadline, state
+            what = state["note"], {t["task_id"]: t["state"] for t in self.api.tasks(DAG, run)}
+            assert state["state"] not in ("success", "failed"), f"it ended without a question: {what}"
+            assert time.monotonic() < deadline, f"no question yet: {what}"
             time.sleep(0.3)
         return found[0] | {"run": run}
 
