@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,13 @@ from airworthy import features, registry
 from airworthy.config import Settings, UseCase, get_settings
 from airworthy.delivery import load
 from airworthy.delivery.golden import TOLERANCE, GoldenError, check_golden, infer, invocations
-from airworthy.errors import AirworthyError
+from airworthy.errors import AirworthyError, ServiceUnavailableError
 from airworthy.serving import spool
 from airworthy.serving.contract import Prediction, example
 from airworthy.training.model_files import LoadedModel
 
 START_SECONDS = 240.0
+PORTS = range(30_000, 32_768)
 
 
 class StagingError(AirworthyError):
@@ -133,9 +135,19 @@ def _environment(use_case: UseCase, staged: StagedService, scratch: Path, port: 
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, drawn from below those that systems give to outgoing connections.
+
+    One of these might have it by the time the service listens, seconds later, and the release would be refused for it.
+    """
+    for _ in range(100):
+        port = PORTS.start + secrets.randbelow(len(PORTS))
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServiceUnavailableError(
+        f"no free port among {PORTS.start} to {PORTS.stop - 1}",
+        next_step="see what listens on this machine, and run it again",
+    )
 
 
 def _wait_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
