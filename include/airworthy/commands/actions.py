@@ -28,11 +28,16 @@ def pause(why: Reason, name: Name = "") -> None:
 
 
 def resume(why: Reason, name: Name = "") -> None:
-    """Let promotions go on."""
+    """Let promotions go on; what waited meanwhile is delivered."""
+    from airworthy.commands.waking import wake_delivery
+    from airworthy.config import use_cases
     from airworthy.ledger import switches
 
     held = switches.resume(_switch(name), actor(), why)
     say(f"still paused with every use case, by {held.who}: {held.why}" if held else "promotions go on")
+    for case in [use_case(name)] if name else use_cases().values():
+        if woken := wake_delivery(case):
+            say(woken)
 
 
 def audit(

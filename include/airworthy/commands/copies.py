@@ -38,7 +38,7 @@ def import_release(
 ) -> None:
     """Take a copied release in as a challenger: the same bytes, checked. `.deliver` takes it from there."""
     from airworthy.commands.output import use_case
-    from airworthy.ledger.promotions import releases
+    from airworthy.commands.waking import wake_delivery
     from airworthy.registry import import_release as take_in
 
     case = use_case(name)
@@ -46,17 +46,5 @@ def import_release(
         release = take_in(case, folder, who=actor())
         act.outcome = f"challenger {release.digest[:12]}, version {release.version}"
     say(act.outcome)
-    if release.digest in [row.digest for row in releases(case.name, "challenger")]:
-        say(_wake(case.name))
-
-
-def _wake(name: str) -> str:
-    """Tell Airflow that a challenger waits; what came of it, in words. The release is taken in, whether Airflow hears or not."""
-    from airworthy.errors import AirworthyError
-    from airworthy.platform.airflow_api import AirflowApi
-
-    try:
-        AirflowApi(patience_s=0).send_event(f"{name}/challenger")
-    except AirworthyError as error:
-        return f"Airflow was not told: {error.what}\nNext: trigger {name}.deliver, or `airworthy deliver {name}`"
-    return f"{name}.deliver was woken"
+    if woken := wake_delivery(case):
+        say(woken)

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from airworthy import ingest
+from airworthy.cli import app
 from airworthy.config import get_settings, get_use_case
 from airworthy.errors import DataRejectedError
 from airworthy.intervals import Interval
@@ -55,7 +56,28 @@ def test_new_data_ask_for_the_first_training(shop: Shop) -> None:
     assert causes == {"new_data"}
     assert run["run_type"] == "asset_triggered"
     assert promotions.verdicts(NAME)[-1].decision == "pass", run["note"]
+
+
+def test_the_end_of_a_pause_wakes_the_delivery_of_what_waits(shop: Shop) -> None:
+    def events() -> int:
+        return len(
+            [e for e in shop.api._all("/api/v2/assets/events", "asset_events") if e["name"] == f"{NAME}/challenger"]
+        )
+
+    def command(*words: str) -> str:
+        found = CliRunner().invoke(app, [*words, "--why", "a test"])
+        assert found.exit_code == 0, found.output
+        return found.output
+
+    before = events()
+    command("pause")
+    command("pause", NAME)
+    assert "was woken" not in command("resume", NAME)  # every use case is paused still
+    assert events() == before
+    assert f"{NAME}.deliver was woken" in command("resume")
+    until(lambda: events() == before + 1, 20, "the challenger's asset has an event")
     shop.promote()
+    assert "was woken" not in command("resume")  # nothing waits any more
 
 
 def test_every_task_of_the_training_was_measured(shop: Shop) -> None:
@@ -320,8 +342,6 @@ def test_what_was_planted_is_in_the_data_and_nowhere_else(shop: Shop) -> None:
     found["why page"] = httpx.get(f"{get_settings().reports_url}/why/{identity}", timeout=60, trust_env=False).content
     assert b"[personal]" in found["why page"]
     for words in (f"why {identity}", f"quarantine list {NAME}", f"quarantine show {NAME} {SCHEDULED}"):
-        from airworthy.cli import app
-
         told = CliRunner().invoke(app, words.split(), env={"COLUMNS": "250"}, catch_exceptions=False)
         assert told.exit_code == 0, told.output
         found[f"airworthy {words}"] = told.output.encode()

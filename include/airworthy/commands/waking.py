@@ -1,0 +1,29 @@
+"""Telling Airflow, from a shell, that a challenger waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airworthy.errors import AirworthyError
+
+if TYPE_CHECKING:
+    from airworthy.config import UseCase
+
+
+def wake_delivery(use_case: UseCase) -> str:
+    """Wake ``.deliver`` if a challenger waits that nobody delivers.
+
+    Returns:
+        What came of it, in words; empty when none waits. What the command did stands, whether Airflow hears or not.
+    """
+    from airworthy.delivery import waiting
+    from airworthy.platform.airflow_api import AirflowApi
+
+    name = use_case.name
+    if not waiting(use_case):
+        return ""
+    try:
+        AirflowApi(patience_s=0).send_event(f"{name}/challenger")
+    except AirworthyError as error:
+        return f"Airflow was not told: {error.what}\nNext: trigger {name}.deliver, or `airworthy deliver {name}`"
+    return f"{name}.deliver was woken"
