@@ -26,6 +26,7 @@ NUMERIC_TYPES = frozenset(
 )
 # HistGradientBoosting takes at most 255 categories in a column; the rarest of more than this count as unknown.
 MAX_CATEGORIES = 250
+EXACT = 1 << 53  # below this every whole number is one of double precision
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,10 @@ class Encoder:
             if value is None:
                 raw.append(math.nan)
             elif codes is None:
-                # Finite numbers of the usual kind need no look; this runs for every value of every prediction.
-                raw.append(value if type(value) is float and math.isfinite(value) else _number(name, value))
+                # Finite numbers of the usual kinds need no look; this runs for every value of every prediction.
+                kind = type(value)
+                usual = math.isfinite(value) if kind is float else kind is int and -EXACT < value < EXACT
+                raw.append(value if usual else _number(name, value))
             elif isinstance(value, str):
                 raw.append(codes.get(value, math.nan))
             else:

@@ -46,7 +46,7 @@ MODEL_FILES = (
 )
 # What the code that loads and scores imports; what these need in turn is found.
 NEEDED = (
-    "deltalake", "fsspec", "numpy", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "scikit-learn", "scipy", "skops",
+    "deltalake", "fsspec", "numba", "numpy", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "scikit-learn", "scipy", "skops",
     "treelite",
 )  # fmt: skip
 GOLDEN_PARITY = 1e-6

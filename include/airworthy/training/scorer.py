@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from airworthy.errors import ReleaseError
+from airworthy.training.trees import BoostedTrees
 
 NONE = "none"
 
@@ -66,34 +67,45 @@ class Scorer(ABC):
 
 
 class TreeScorer(Scorer):
-    """Trees in treelite's general interpreter.
+    """Trees: boosted ones as an array of their nodes, any other in treelite's general interpreter.
 
     Args:
         model: The treelite model.
         width: Columns of the matrix.
         single: Whether inputs are rounded to single precision first.
+
+    Raises:
+        ReleaseError: the model reads more columns than there are.
     """
 
     def __init__(self, model: Any, width: int, *, single: bool) -> None:
+        if model.num_feature > width:
+            raise ReleaseError(
+                f"the trees read {model.num_feature} columns, the matrix has {width}",
+                next_step="release the model again",
+            )
         self.width = width
         self._model = model
+        self._boosted = BoostedTrees.of(model)
         self._single = single
 
     def margin(self, matrix: np.ndarray) -> np.ndarray:
         """The sum of the trees of a boosted model, before it becomes a probability; float64 [rows]."""
-        return self._run(matrix, pred_margin=True)
+        return self._run(np.ascontiguousarray(matrix, dtype=np.float64), margin=True)
 
     def _score(self, matrix: np.ndarray) -> np.ndarray:
-        return self._run(matrix, pred_margin=False)
+        return self._run(matrix, margin=False)
 
-    def _run(self, matrix: np.ndarray, *, pred_margin: bool) -> np.ndarray:
-        from treelite import gtil
-
+    def _run(self, matrix: np.ndarray, *, margin: bool) -> np.ndarray:
         if self._single:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(np.float32).astype(np.float64)
-        # One thread: a request has one row, and workers and tasks already fill the cores.
-        scores = gtil.predict(self._model, matrix, nthread=1, pred_margin=pred_margin)
+        if self._boosted is not None:
+            return self._boosted.run(matrix, margin=margin)
+        from treelite import gtil
+
+        # One thread: workers and tasks already fill the cores.
+        scores = gtil.predict(self._model, matrix, nthread=1, pred_margin=margin)
         return np.asarray(scores, dtype=np.float64).reshape(len(matrix), -1)[:, -1]
 
     def to_files(self) -> tuple[bytes, bytes]:

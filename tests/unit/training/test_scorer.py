@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import treelite.sklearn
+from treelite import gtil
 
 from airworthy.errors import ReleaseError
 from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
 from airworthy.training.compiling import PARITY, RecordedScorer, check_parity, compile_scorer, scorer_of
 from airworthy.training.scorer import NoCompiledFormError, scorer_from_files
+from airworthy.training.trees import BoostedTrees
 
 from .models import ALGORITHMS, CALIBRATED, COLUMNS, VOTE, fitted, rows
 
@@ -32,6 +35,43 @@ def test_the_compiled_form_answers_like_predict_proba(algorithm: str, parameters
     np.testing.assert_allclose(scorer.predict(others), expected, rtol=0, atol=PARITY)
     alone = np.array([scorer.predict(row[None, :])[0] for row in others[:200]])
     np.testing.assert_allclose(alone, expected[:200], rtol=0, atol=PARITY)
+
+
+BOOSTED = [
+    ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 60}),
+    ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 20}),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "parameters"), BOOSTED)
+def test_boosted_trees_sum_to_what_treelite_says_bit_for_bit(algorithm: str, parameters: dict[str, Any]) -> None:
+    estimator, encoder = fitted(algorithm, parameters)
+    model = treelite.sklearn.import_model(estimator)
+    trees = BoostedTrees.of(model)
+    assert trees is not None
+    matrix = encoder.transform(rows(3000, seed=99, strange=True))
+    edges = [0.0, -0.0, -1.0, 0.5, 63.0, 64.0, 65.5, 1e9, 1e300, np.inf, -np.inf, np.nan]
+    matrix[: len(edges)] = np.array(edges)[:, None]
+    if encoder.style != "codes":
+        matrix = matrix.astype(np.float32).astype(np.float64)
+    for margin in (True, False):
+        said = gtil.predict(model, matrix, nthread=1, pred_margin=margin).reshape(len(matrix))
+        np.testing.assert_array_equal(trees.run(matrix, margin=margin), said)
+        alone = np.concatenate([trees.run(matrix[n : n + 1], margin=margin) for n in range(200)])
+        np.testing.assert_array_equal(alone, said[:200])  # whatever else is in the batch
+
+
+def test_a_forest_has_no_such_sum_and_keeps_treelites_interpreter() -> None:
+    estimator, _ = fitted("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 5})
+    assert BoostedTrees.of(treelite.sklearn.import_model(estimator)) is None
+
+
+def test_trees_that_read_more_columns_than_there_are_are_refused() -> None:
+    estimator, encoder = fitted(*BOOSTED[0])
+    about, content = compile_scorer(estimator).to_files()
+    narrow = json.dumps({**json.loads(about), "width": encoder.width - 1}).encode()
+    with pytest.raises(ReleaseError, match=f"the trees read {encoder.width} columns"):
+        scorer_from_files(narrow, content)
 
 
 def test_single_precision_is_honoured() -> None:
