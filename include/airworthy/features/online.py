@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 from feast import FeatureView
 
@@ -100,21 +99,18 @@ class OnlineFeatures:
             raise ConfigurationError(
                 f"a request field does not fit its type: {error}", next_step="see the request's schema"
             ) from error
-        connection, statement = self._prepared()
-        connection.register(REQUEST, pa.table({ROW: pa.array(range(count), pa.int64()), **arrays}))
+        asked = self._prepared()
+        asked.rows = pa.table({ROW: pa.array(range(count), pa.int64()), **arrays})
         found: list[dict[str, FeatureValue]] = [{} for _ in range(count)]
-        for row in connection.execute(statement).fetchall():
+        for row in asked.answer():
             found[row[0]] = dict(zip(names, row[1:], strict=True))
         return found
 
-    def _prepared(self) -> tuple[duckdb.DuckDBPyConnection, duckdb.Statement]:
-        """This thread's connection, and the SQL parsed: parsing it costs as much as running it."""
+    def _prepared(self) -> _RequestSql:
+        """This thread's own."""
         if not hasattr(self._thread, "prepared"):
-            connection = connect()
-            # For some rows of one relation there is nothing to optimise, and looking for it takes most of the time.
-            connection.execute("PRAGMA disable_optimizer")
-            self._thread.prepared = (connection, connection.extract_statements(self._catalog.request_sql)[0])
-        prepared: tuple[duckdb.DuckDBPyConnection, duckdb.Statement] = self._thread.prepared
+            self._thread.prepared = _RequestSql(self._catalog)
+        prepared: _RequestSql = self._thread.prepared
         return prepared
 
     def _with_views(
@@ -178,6 +174,34 @@ class OnlineFeatures:
         asked = list(zip(self._registered, keys, strict=True))
         found: list[list[Found | None]] = feast_store.provider.online_store.read_views(feast_store.config, asked)
         return found
+
+
+class _RequestSql:
+    """The SQL of request features with its plan, for one thread: making the plan takes longer than running it.
+
+    The relation that it reads is this object, so that the plan stays when the rows are others.
+
+    Args:
+        compiled: The use case's features.
+    """
+
+    def __init__(self, compiled: Catalog) -> None:
+        self.rows: pa.Table = pa.schema(
+            [(ROW, pa.int64()), *((name, ARROW[kind]) for name, kind in compiled.request.items())]
+        ).empty_table()
+        self._connection = connect()
+        # For some rows of one relation there is nothing to optimise, and looking for it takes most of the planning.
+        self._connection.execute("PRAGMA disable_optimizer")
+        self._connection.register(REQUEST, self)
+        self._connection.execute(f"PREPARE request_features AS {compiled.request_sql}")
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows, each time that DuckDB runs the plan."""
+        return self.rows.__arrow_c_stream__(requested_schema)
+
+    def answer(self) -> list[tuple[Any, ...]]:
+        """The features of ``rows``, each with its row's number first, in any order."""
+        return self._connection.execute("EXECUTE request_features").fetchall()
 
 
 def _entity_of(
