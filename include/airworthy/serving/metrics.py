@@ -6,7 +6,7 @@ Each worker counts in files of a folder that they share (prometheus_client's mul
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from prometheus_client import (
@@ -86,11 +86,10 @@ class Metrics:
         """Count an answer."""
         self._of(self._answers, route, str(status)).inc()
 
-    @contextmanager
-    def prediction(self, use_case: str) -> Iterator[None]:
-        """Time a prediction."""
-        with self._of(self._seconds, use_case).time():
-            yield
+    def prediction(self, use_case: str) -> AbstractContextManager[Any]:
+        """Times a prediction: what happens within."""
+        timed: AbstractContextManager[Any] = self._of(self._seconds, use_case).time()
+        return timed
 
     def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
         """Count predictions and the views that they lacked."""

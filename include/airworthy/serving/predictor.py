@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -170,15 +170,15 @@ class Predictor:
         moment = self.keeper.moment(GIVEN_AGE if calls[0].given else LOOKUP_AGE)
         rows = [row for asked in calls for row in asked.rows]
         if calls[0].given:
-            columns, fields = serving.model.columns, list[Mapping[str, Any]]([{}] * len(rows))
-            # A column that a row lacks is named by the encoder: another champion may read others than the row was checked for.
-            vectors = [FeatureVector({name: row[name] for name in columns if name in row}) for row in rows]
+            fields = list[Mapping[str, Any]]([{}] * len(rows))
+            vectors = [FeatureVector(_of_columns(row, serving.model.columns)) for row in rows]
         else:
             fields, vectors = rows, self._lookup(rows, moment)
         split = serving.trial is not None and serving.trial.share > 0
         keys = [self._key(row) if split and not asked.pinned else None for asked in calls for row in asked.rows]
         scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=len(calls) == 1)
-        predictions = [self._prediction(serving, v, s) for v, s in zip(vectors, scored, strict=True)]
+        ids = new_ids(len(rows))
+        predictions = [self._prediction(i, serving, v, s) for i, v, s in zip(ids, vectors, scored, strict=True)]
         common: dict[str, Any] = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}
         answers, at = [], 0
         for asked in calls:
@@ -205,9 +205,9 @@ class Predictor:
 
         def write(probabilities: list[float | None]) -> None:
             unseen = [
-                {**record, **self._by("shadow", trial.model, trial.digest), "prediction_id": uuid.uuid4().hex,
+                {**record, **self._by("shadow", trial.model, trial.digest), "prediction_id": identity,
                  "probability": probability, "decision": probability >= self._threshold}
-                for record, probability in zip(records, probabilities, strict=True)
+                for identity, record, probability in zip(new_ids(len(records)), records, probabilities, strict=True)
                 if probability is not None and trial.model is not None
             ]  # fmt: skip
             if unseen:
@@ -244,9 +244,9 @@ class Predictor:
         name = self.use_case.name
         return f"run {name}.train and let {name}.deliver promote what it makes; then ask again"
 
-    def _prediction(self, serving: Serving, vector: FeatureVector, scored: Scored) -> Prediction:
+    def _prediction(self, identity: str, serving: Serving, vector: FeatureVector, scored: Scored) -> Prediction:
         return Prediction(
-            prediction_id=uuid.uuid4().hex, probability=scored.probability,
+            prediction_id=identity, probability=scored.probability,
             decision=scored.probability >= self._threshold, threshold=self._threshold, version=version_of(scored.model),
             generation=serving.generation, missing=list(vector.missing), stale=list(vector.stale),
             degraded=vector.degraded,
@@ -262,7 +262,8 @@ class Predictor:
             "use_case": self.use_case.name,
             "id": {name: request.get(name) for name in self.use_case.prediction.id},
             "request": request,
-            "features": {name: plain(value) for name, value in vector.values.items()},
+            # What a caller gave is JSON's already.
+            "features": {name: plain(value) for name, value in vector.values.items()} if fields else vector.values,
             "features_from": source,
             "probability": answer.probability,
             "decision": answer.decision,
@@ -323,3 +324,19 @@ class Predictor:
             log.warning("release %s is not warmed with real features: %s", model.digest[:12], error.what)
             return
         warm_up(model, [v.values for v in vectors])
+
+
+def _of_columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """The model's columns of a given row.
+
+    One that the row lacks is left out, and named by the encoder: another champion may read others than the row was checked for.
+    """
+    if isinstance(row, dict) and row.keys() == columns.keys():
+        return row
+    return {name: row[name] for name in columns if name in row}
+
+
+def new_ids(count: int) -> list[str]:
+    """Ids for some predictions, 32 random hexadecimal digits each: the system is asked once for all of them."""
+    digits = os.urandom(16 * count).hex()
+    return [digits[at : at + 32] for at in range(0, len(digits), 32)]

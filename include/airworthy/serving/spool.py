@@ -1,9 +1,9 @@
 """The prediction log's first copy: append-only framed files on local disk, one a process.
 
 A frame is ``magic | length | crc32 | JSON`` and reaches the file by one ``os.write`` before the answer leaves, so
-that an acknowledged prediction survives ``kill -9`` of the service. The file is then synced to the disk, once for all
-requests that are answered together, so that it survives the loss of the machine's power too. Where that costs too much it
-is synced in the background instead: then the loss of power may lose as much as was written since.
+that an acknowledged prediction survives ``kill -9`` of the service. The write returns when the disk has it (``O_DSYNC``), one
+write for all requests that are answered together, so that it survives the loss of the machine's power too. Where that costs
+too much the file is synced in the background instead: then the loss of power may lose as much as was written since.
 """
 
 from __future__ import annotations
@@ -77,36 +77,22 @@ class Spool:
                 file = self._open()
                 written = os.write(file, data)
             except OSError as error:
-                raise self._unwritten(error.strerror or str(error)) from error
+                self._close_after_a_part()
+                raise self._unwritten(error) from error
             self._size += written
             if written != len(data):
                 # A torn tail is tolerated at a file's end only: what follows goes into a new file.
                 self._close()
                 raise self._unwritten("the disk took a part of it only")
-            # A copy of the descriptor: another thread writes on, and may close the file, while this one waits for the disk.
-            own = os.dup(file) if self._sync_ms == 0 else None
             if self._size >= self._rotate_bytes:
                 self._close()
         self._dirty.set()
-        if own is not None:
-            self._sync(own)
 
     def close(self) -> None:
         """Close the file; a later append begins a new one."""
         self._closed.set()
         with self._lock:
             self._close()
-
-    def _sync(self, file: int) -> None:
-        """Sync a descriptor and close it."""
-        try:
-            os.fdatasync(file)
-        except OSError as error:
-            with self._lock:
-                self._close()  # what the system still holds of this file may be lost: go on in a new one
-            raise self._unwritten(error.strerror or str(error)) from error
-        finally:
-            os.close(file)
 
     def _sync_now_and_then(self) -> None:
         while not self._closed.wait(self._sync_ms / 1000):
@@ -116,17 +102,27 @@ class Spool:
             with self._lock:
                 own = None if self._file is None else os.dup(self._file)
             if own is not None:
-                try:
-                    self._sync(own)
-                except ServiceUnavailableError:
-                    log.exception("the prediction log was not synced")
+                self._sync(own)
+
+    def _sync(self, file: int) -> None:
+        """Sync a descriptor and close it."""
+        try:
+            os.fdatasync(file)
+        except OSError as error:
+            with self._lock:
+                self._close()  # what the system still holds of this file may be lost: go on in a new one
+            log.error("%s", self._unwritten(error))
+        finally:
+            os.close(file)
 
     def _open(self) -> int:
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{self._prefix}-{os.getpid()}-{time.time_ns()}.log"
             new = path.with_suffix(".new")
-            self._file = os.open(new, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            synced = os.O_DSYNC if self._sync_ms == 0 else 0
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | synced
+            self._file = os.open(new, flags, 0o640)
             self._size = 0
             # The lock is held for as long as this process lives: ``in_use`` sees by it whether a file may still
             # grow. Readers see the file only once it is locked, so that none takes it for an orphan.
@@ -144,6 +140,11 @@ class Spool:
         finally:
             os.close(folder)
 
+    def _close_after_a_part(self) -> None:
+        """Go on in a new file when a write that failed left a part behind, which the disk may have lost or not."""
+        if self._file is not None and os.fstat(self._file).st_size != self._size:
+            self._close()
+
     def _close(self) -> None:
         if self._file is not None:
             if self._sync_ms > 0:
@@ -152,9 +153,10 @@ class Spool:
             os.close(self._file)
             self._file = None
 
-    def _unwritten(self, why: str) -> ServiceUnavailableError:
+    def _unwritten(self, why: OSError | str) -> ServiceUnavailableError:
+        words = why if isinstance(why, str) else why.strerror or str(why)
         return ServiceUnavailableError(
-            f"the prediction log in {self._folder} cannot be written: {why}",
+            f"the prediction log in {self._folder} cannot be written: {words}",
             next_step="free space on the disk of AIRWORTHY_SPOOL; predictions are refused until it can be written",
         )
 

@@ -16,8 +16,10 @@ from typing import Generic, TypeVar
 
 from airworthy.errors import ServiceUnavailableError
 
-WORKERS = 2  # one looks up and writes while the other scores
+WORKERS = 2  # one waits for a database while the other scores
 MAX_WAITING = 20_000
+# With so many rows a group is begun, whatever else the network has: the loop must not be busy with one for long.
+ENOUGH_ROWS = 64
 
 log = logging.getLogger(__name__)
 Work = TypeVar("Work")
@@ -29,14 +31,15 @@ class _Item(Generic[Work, Answer]):
     work: Work
     rows: int
     future: asyncio.Future[Answer]
+    quick: bool
 
 
 class Together(Generic[Work, Answer]):
     """Gathers calls of one event loop into groups; computes their answers, keeps them, and only then gives them.
 
-    Quick calls that come in one turn of the event loop are computed there and then: handing them to a thread, which would
-    want the interpreter at the same time as the loop, costs more. What may wait for a database is computed in threads.
-    Whatever may wait for the disk is done in threads always.
+    All that the network has for the event loop is read before any of it is begun. Quick calls are then computed on the loop:
+    handing them to a thread, which would want the interpreter at the same time as the loop, costs more. What may wait for a
+    database is computed in threads. Whatever may wait for the disk is done in one thread always.
 
     Args:
         compute: Answers a group: for each of its calls, in order, the answer or the exception.
@@ -59,26 +62,28 @@ class Together(Generic[Work, Answer]):
         self._limit = waiting
         self._waiting = 0
         self._turn: list[_Item[Work, Answer]] = []
+        self._turn_rows = 0
         self._queue: SimpleQueue[_Item[Work, Answer] | None] = SimpleQueue()
         self._computed: SimpleQueue[tuple[list[_Item[Work, Answer]], Sequence[Answer | Exception]] | None] = (
             SimpleQueue()
         )
-        self._threads: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
+        self._keeper = threading.Thread(target=self._keep_computed, name="answers-kept")
 
     def start(self) -> None:
         """Start the threads."""
-        self._threads = [threading.Thread(target=self._work, name=f"answers-{n}") for n in range(WORKERS)]
-        self._threads.append(threading.Thread(target=self._keep_computed, name="answers-kept"))
-        for thread in self._threads:
+        self._workers = [threading.Thread(target=self._work, name=f"answers-{n}") for n in range(WORKERS)]
+        for thread in [*self._workers, self._keeper]:
             thread.start()
 
     def stop(self) -> None:
         """Answer what waits, and end the threads."""
-        for _ in range(WORKERS):
+        for _ in self._workers:
             self._queue.put(None)
-        self._computed.put(None)
-        for thread in self._threads:
+        for thread in self._workers:
             thread.join()
+        self._computed.put(None)
+        self._keeper.join()
 
     async def ask(self, work: Work, rows: int, *, quick: bool = False) -> Answer:
         """The answer to one call.
@@ -98,18 +103,24 @@ class Together(Generic[Work, Answer]):
             )
         self._waiting += rows
         loop = asyncio.get_running_loop()
-        item = _Item[Work, Answer](work, rows, loop.create_future())
-        if not quick:
-            self._queue.put(item)
-            return await item.future
-        if not self._turn:
-            loop.call_soon(self._end_of_turn)
+        item: _Item[Work, Answer] = _Item(work, rows, loop.create_future(), quick)
         self._turn.append(item)
+        self._turn_rows += rows
+        if len(self._turn) == 1:
+            loop.call_soon(self._end_of_turn, loop, 0)
         return await item.future
 
-    def _end_of_turn(self) -> None:
-        group, self._turn = self._turn, []
-        self._computed.put((group, self._answers(group)))
+    def _end_of_turn(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Begin with what has come; but as long as each look at the network brings more, look again."""
+        if before < len(self._turn) and self._turn_rows < ENOUGH_ROWS:
+            loop.call_soon(self._end_of_turn, loop, len(self._turn))
+            return
+        turn, self._turn, self._turn_rows = self._turn, [], 0
+        for item in turn:
+            if not item.quick:
+                self._queue.put(item)
+        if group := [item for item in turn if item.quick]:
+            self._computed.put((group, self._answers(group)))
 
     def _answers(self, group: list[_Item[Work, Answer]]) -> Sequence[Answer | Exception]:
         try:
@@ -131,7 +142,7 @@ class Together(Generic[Work, Answer]):
                 else:
                     group.append(more)
                     rows += more.rows
-            self._give(group, self._answers(group))
+            self._computed.put((group, self._answers(group)))
             if last:
                 return
 

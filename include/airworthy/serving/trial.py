@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from airworthy.errors import DataRejectedError, ServiceUnavailableError
@@ -67,8 +68,13 @@ class Serving:
 
 def version_of(model: LoadedModel) -> str:
     """Version in the registry and first digits of the release's digest, such as ``v3-0f9c2b7a11d4``."""
-    short = model.digest[:12]
-    return short if model.version is None else f"v{model.version}-{short}"
+    return _version(model.digest, model.version)
+
+
+@lru_cache(maxsize=64)
+def _version(digest: str, number: int | None) -> str:
+    short = digest[:12]
+    return short if number is None else f"v{number}-{short}"
 
 
 def position(challenger: str, key: str) -> float:

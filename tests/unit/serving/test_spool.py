@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -163,32 +164,37 @@ def test_a_disk_that_takes_nothing_does_not_fill_the_folder_with_files(tmp_path:
 
 
 def test_an_append_returns_only_when_the_disk_has_it_and_many_at_once_share_the_wait(tmp_path: Path) -> None:
-    """What ``fdatasync`` was told, in its order, as the system saw it (strace is not everywhere: the call itself is watched)."""
-    synced: list[int] = []
-    real = os.fdatasync
+    """What the system was asked to write, and whether it returns only when the disk has it (strace is not everywhere)."""
+    writes: list[tuple[int, bool]] = []
+    real, synced = os.write, []
 
-    def watched(file: int) -> None:
-        real(file)
-        synced.append(os.fstat(file).st_size)
+    def watched(file: int, data: bytes) -> int:
+        written = real(file, data)
+        writes.append((os.fstat(file).st_size, bool(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DSYNC)))
+        return written
+
+    def lost(file: int, data: bytes) -> int:
+        real(file, data)  # the system has it, and the disk has not
+        raise OSError(5, "Input/output error")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fdatasync", watched)
+        patch.setattr(os, "write", watched)
         writer = Spool(tmp_path, "case", "a")
         writer.append([{"n": n} for n in range(20)])
         (path,) = files(tmp_path, "case")
-        assert synced == [path.stat().st_size]  # once for all of them
+        assert writes == [(path.stat().st_size, True)]  # once for all of them
         # A disk that cannot keep them is an error, and what follows goes into another file.
-        patch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        patch.setattr(os, "write", lost)
         with pytest.raises(ServiceUnavailableError, match="Input/output error"):
             writer.append([{"n": 20}])
-        patch.setattr(os, "fdatasync", watched)
+        patch.setattr(os, "write", watched)
         writer.append([{"n": 21}])
         assert len(files(tmp_path, "case")) == 2
+        patch.setattr(os, "fdatasync", lambda file: synced.append(os.fstat(file).st_size))
         # In the background it is synced soon, and an append does not wait for it.
-        synced.clear()
         later = Spool(tmp_path / "later", "case", "a", sync_ms=30)
         later.append([{"n": 1}])
-        assert synced == []
+        assert (synced, writes[-1][1]) == ([], False)
         deadline = time.monotonic() + 10
         while not synced and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from airworthy.errors import ServiceUnavailableError
-from airworthy.serving.together import Together
+from airworthy.serving.together import ENOUGH_ROWS, Together
 
 
 def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
@@ -88,6 +88,37 @@ def test_quick_calls_of_one_turn_are_computed_on_the_loop_and_given_when_they_ar
     assert groups == [[0, 1, 2, 3, 4]]
     assert threads == {"MainThread", "answers-kept"}
     assert [type(n).__name__ for n in found] == ["int", "int", "ValueError", "ServiceUnavailableError", "int"]
+
+
+def test_quick_calls_gather_as_long_as_more_come_but_not_without_end() -> None:
+    groups: list[list[int]] = []
+
+    def compute(group: Sequence[int]) -> list[int | Exception]:
+        groups.append(list(group))
+        return list(group)
+
+    async def ask(rows: int, count: int) -> None:
+        groups.clear()
+        loop, waiting = asyncio.get_running_loop(), list[asyncio.Future[int]]()
+
+        def one_more_each_turn() -> None:
+            waiting.append(asyncio.ensure_future(together.ask(len(waiting), rows=rows, quick=True)))
+            if len(waiting) < count:
+                loop.call_soon(one_more_each_turn)
+
+        one_more_each_turn()
+        while len(waiting) < count:
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*waiting) == list(range(count))
+
+    together: Together[int, int] = Together(compute, list, most=1000)
+    together.start()
+    asyncio.run(ask(rows=1, count=20))
+    assert groups == [list(range(20))]
+    asyncio.run(ask(rows=ENOUGH_ROWS // 4, count=20))
+    assert max(map(len, groups)) <= 6
+    assert [n for group in groups for n in group] == list(range(20))
+    together.stop()
 
 
 def test_an_answer_that_cannot_be_kept_is_not_given() -> None:

@@ -53,7 +53,7 @@ class RowAnswers:
         if not 1 <= len(rows) <= MAX_BATCH:
             refuse(("body", f"{len(rows)} rows; send 1 to {MAX_BATCH}"))
         names = frozenset(rows[0])
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows[1:], 1):
             if row.keys() != names:
                 refuse((f"row {number}", f"other columns than row 0: {_listed(row.keys() ^ names)}"))
         if self.looked_up(names):
