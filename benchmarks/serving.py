@@ -2,7 +2,8 @@
 
 Three days of flights are landed, ingested and published online on a PostgreSQL of its own in a temporary folder, and a model of
 the use case's algorithm is fitted on them, released and promoted. Then these answer in turn, one process each, 16 connections
-that are kept alive and always asking, one row a request, each for some seconds, several rounds; medians of the rounds:
+that are kept alive and always asking, one row a request, a few hundred flights in turn, each for some seconds, several rounds;
+medians of the rounds:
 
 * ours, ``/invocations`` with the model's inputs: read, checked, scored, kept in the synced prediction log, answered;
 * the same with the log not synced (``AIRWORTHY_SPOOL_SYNC_MS=-1``): what the safety against power loss costs;
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -30,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ from urllib.request import Request, urlopen
 from _year import prepare
 
 CONNECTIONS = 16
+FLIGHTS = 300
 AIMS = {"mlflow": 50.0, "empty": 0.5, "lookup": 0.2}
 JSON = "application/json"
 
@@ -56,7 +59,8 @@ def main() -> None:
         empty_app(arguments.empty)
     elif arguments.load:
         port, seconds, request = arguments.load
-        print(json.dumps(asyncio.run(load(int(port), float(seconds), Path(request).read_bytes()))))
+        contents = [one.encode() for one in json.loads(Path(request).read_text())]
+        print(json.dumps(asyncio.run(load(int(port), float(seconds), contents))))
     else:
         with tempfile.TemporaryDirectory(prefix="as", dir="/tmp") as name:
             prepare(Path(name))
@@ -66,16 +70,16 @@ def main() -> None:
 
 
 def measure(folder: Path, seconds: float, rounds: int, *, bentoml: bool) -> dict[str, Any]:
-    request, row = released(folder)
-    split = {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}
+    requests, rows = released(folder)
+    splits = [{"dataframe_split": {"columns": list(row), "data": [list(row.values())]}} for row in rows]
     ports = free_ports(5)
-    bodies = {
-        "ours": (ports[0], "/invocations", split), "unsynced": (ports[1], "/invocations", split),
-        "lookup": (ports[0], "/predict", request), "mlflow": (ports[2], "/invocations", split),
-        "empty": (ports[3], "/", split),
+    bodies: dict[str, tuple[int, str, list[dict[str, Any]]]] = {
+        "ours": (ports[0], "/invocations", splits), "unsynced": (ports[1], "/invocations", splits),
+        "lookup": (ports[0], "/predict", requests), "mlflow": (ports[2], "/invocations", splits),
+        "empty": (ports[3], "/", splits),
     }  # fmt: skip
     if bentoml:
-        bodies["bentoml"] = (ports[4], "/predict", split["dataframe_split"])
+        bodies["bentoml"] = (ports[4], "/predict", [split["dataframe_split"] for split in splits])
     serve = [sys.executable, "-m", "airworthy.serving"]
     mlflow = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "mlflow"), "--env-manager", "local"]
     with (
@@ -91,8 +95,8 @@ def measure(folder: Path, seconds: float, rounds: int, *, bentoml: bool) -> dict
         same_answers(*(bodies[name] for name in ("ours", "mlflow", "bentoml") if name in bodies))
         found: dict[str, list[dict[str, float]]] = {name: [] for name in bodies}
         for number in range(rounds + 1):
-            for name, (port, path, body) in bodies.items():
-                measured = asked(folder, port, path, body, seconds)
+            for name, (port, path, each) in bodies.items():
+                measured = asked(folder, port, path, each, seconds)
                 if measured["errors"]:
                     raise SystemExit(f"{name}: {measured['errors']:.0f} of {measured['requests']:.0f} requests failed")
                 if number:  # the first round warms
@@ -116,8 +120,12 @@ def measure(folder: Path, seconds: float, rounds: int, *, bentoml: bool) -> dict
     }  # fmt: skip
 
 
-def released(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Publish three days, fit, release and promote a model; save it for MLflow too. Returns a request, and a row of inputs."""
+def released(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Publish three days, fit, release and promote a model; save it for MLflow too.
+
+    Returns:
+        Requests, and the model's inputs for the same flights.
+    """
     import numpy as np
 
     from airworthy import features
@@ -127,6 +135,7 @@ def released(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from airworthy.intervals import Interval, days
     from airworthy.lake import tables
     from airworthy.ledger.clock import advance
+    from airworthy.serving.contract import plain
     from airworthy.training.building import fit_estimator
     from use_cases.flight_delays.replay import World
 
@@ -146,9 +155,11 @@ def released(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     estimator, encoder, _ = fit_estimator(rows, labels, columns, recipe.algorithm, recipe.parameters, recipe.seed)
     promote(case, columns, rows, estimator, encoder)
     for_mlflow(folder / "mlflow", columns, rows, estimator, encoder)
-    example: dict[str, Any] = dict(case.prediction.example)
-    row = rows.select(list(columns)).slice(rows.num_rows // 2, 1).to_pylist()[0]
-    return example, row
+    some = np.linspace(0, rows.num_rows - 1, FLIGHTS).astype(int)
+    requests = rows.select(list(case.prediction.example)).take(some).to_pylist()
+    return [{n: plain(v) for n, v in request.items()} for request in requests], rows.select(list(columns)).take(
+        some
+    ).to_pylist()
 
 
 def promote(case: Any, columns: dict[str, str], rows: Any, estimator: Any, encoder: Any) -> None:
@@ -184,8 +195,6 @@ def promote(case: Any, columns: dict[str, str], rows: Any, estimator: Any, encod
 
 def for_mlflow(path: Path, columns: dict[str, str], rows: Any, estimator: Any, encoder: Any) -> None:
     """The same fitted estimator behind scikit-learn's own encoders, as a scikit-learn user would log it."""
-    import itertools
-
     import mlflow.sklearn
     import numpy as np
     from sklearn.compose import ColumnTransformer
@@ -242,14 +251,15 @@ def bento(folder: Path, port: int) -> AbstractContextManager[None]:
     )  # fmt: skip
 
 
-def same_answers(ours: tuple[int, str, Any], *theirs: tuple[int, str, Any]) -> None:
-    """Hold the servers' probabilities against each other."""
-    (one,) = call(*ours)["predictions"]
-    for each in theirs:
-        answer = call(*each)
-        ((_, other),) = answer["predictions"] if isinstance(answer, dict) else answer
-        if abs(one - other) > 1e-9:
-            raise SystemExit(f"the servers do not answer the same: {one} and {other} ({each[1]})")
+def same_answers(ours: tuple[int, str, list[Any]], *theirs: tuple[int, str, list[Any]]) -> None:
+    """Hold some of the servers' probabilities against each other."""
+    for number in range(0, FLIGHTS, FLIGHTS // 10):
+        (one,) = call(ours[0], ours[1], ours[2][number])["predictions"]
+        for port, path, bodies in theirs:
+            answer = call(port, path, bodies[number])
+            ((_, other),) = answer["predictions"] if isinstance(answer, dict) else answer
+            if abs(one - other) > 1e-9:
+                raise SystemExit(f"the servers do not answer the same: {one} and {other} ({path})")
 
 
 def call(port: int, path: str, body: Any) -> Any:
@@ -258,13 +268,13 @@ def call(port: int, path: str, body: Any) -> Any:
         return json.load(answer)
 
 
-def asked(folder: Path, port: int, path: str, body: Any, seconds: float) -> dict[str, float]:
+def asked(folder: Path, port: int, path: str, bodies: list[Any], seconds: float) -> dict[str, float]:
     """Load one server from a process of its own."""
-    content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {JSON}\r\nContent-Length: {len(content)}\r\n\r\n"
-    request = folder / "request"
-    request.write_bytes(head.encode() + content)
-    command = [sys.executable, __file__, "--load", str(port), str(seconds), str(request)]
+    contents = map(json.dumps, bodies)  # in ASCII
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {JSON}\r\n"
+    requests = folder / "requests"
+    requests.write_text(json.dumps([f"{head}Content-Length: {len(one)}\r\n\r\n{one}" for one in contents]))
+    command = [sys.executable, __file__, "--load", str(port), str(seconds), str(requests)]
     found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return found
 
@@ -272,10 +282,10 @@ def asked(folder: Path, port: int, path: str, body: Any, seconds: float) -> dict
 class Asking(asyncio.Protocol):
     """One connection that asks again as soon as it was answered."""
 
-    def __init__(self, request: bytes, until: float, times: list[float]) -> None:
+    def __init__(self, requests: Iterator[bytes], until: float, times: list[float]) -> None:
         self.errors = 0
         self.done = asyncio.get_running_loop().create_future()
-        self._request, self._until, self._times = request, until, times
+        self._requests, self._until, self._times = requests, until, times
         self._buffer = b""
 
     def connection_made(self, transport: Any) -> None:
@@ -284,7 +294,7 @@ class Asking(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._started = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -305,13 +315,13 @@ class Asking(asyncio.Protocol):
         self.done.set_result(None)
 
 
-async def load(port: int, seconds: float, request: bytes) -> dict[str, float]:
-    """Ask over 16 connections for some seconds."""
-    times: list[float] = []
+async def load(port: int, seconds: float, contents: list[bytes]) -> dict[str, float]:
+    """Ask over 16 connections for some seconds, one after the other of these."""
+    requests, times = itertools.cycle(contents), list[float]()
     loop, started = asyncio.get_running_loop(), time.perf_counter()
     asking = []
     for _ in range(CONNECTIONS):
-        _, one = await loop.create_connection(lambda: Asking(request, started + seconds, times), "127.0.0.1", port)
+        _, one = await loop.create_connection(lambda: Asking(requests, started + seconds, times), "127.0.0.1", port)
         asking.append(one)
     await asyncio.gather(*(one.done for one in asking))
     elapsed = time.perf_counter() - started
@@ -369,15 +379,18 @@ def server(
 
 
 def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, from below those that outgoing connections are given."""
+    import random
     import socket
 
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+    found: list[int] = []
+    for port in random.sample(range(20_000, 30_000), 1000):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise SystemExit("no port is free between 20000 and 30000")
 
 
 if __name__ == "__main__":
