@@ -31,13 +31,14 @@ def resume(why: Reason, name: Name = "") -> None:
     """Let promotions go on; what waited meanwhile is delivered."""
     from airworthy.commands.waking import wake_delivery
     from airworthy.config import use_cases
+    from airworthy.delivery import waiting
     from airworthy.ledger import switches
 
     held = switches.resume(_switch(name), actor(), why)
     say(f"still paused with every use case, by {held.who}: {held.why}" if held else "promotions go on")
     for case in [use_case(name)] if name else use_cases().values():
-        if woken := wake_delivery(case):
-            say(woken)
+        if waiting(case):
+            say(wake_delivery(case))
 
 
 def audit(

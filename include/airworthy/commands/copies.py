@@ -39,6 +39,7 @@ def import_release(
     """Take a copied release in as a challenger: the same bytes, checked. `.deliver` takes it from there."""
     from airworthy.commands.output import use_case
     from airworthy.commands.waking import wake_delivery
+    from airworthy.ledger.promotions import releases
     from airworthy.registry import import_release as take_in
 
     case = use_case(name)
@@ -46,5 +47,5 @@ def import_release(
         release = take_in(case, folder, who=actor())
         act.outcome = f"challenger {release.digest[:12]}, version {release.version}"
     say(act.outcome)
-    if woken := wake_delivery(case):
-        say(woken)
+    if release.digest in [row.digest for row in releases(case.name, "challenger")]:
+        say(wake_delivery(case))  # also when another one is on its way: the newer supersedes it

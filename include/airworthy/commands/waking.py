@@ -11,17 +11,10 @@ if TYPE_CHECKING:
 
 
 def wake_delivery(use_case: UseCase) -> str:
-    """Wake ``.deliver`` if a challenger waits that nobody delivers.
-
-    Returns:
-        What came of it, in words; empty when none waits. What the command did stands, whether Airflow hears or not.
-    """
-    from airworthy.delivery import waiting
+    """Wake ``.deliver``. Returns what came of it, in words: what the command did stands, whether Airflow hears or not."""
     from airworthy.platform.airflow_api import AirflowApi
 
     name = use_case.name
-    if not waiting(use_case):
-        return ""
     try:
         AirflowApi(patience_s=0).send_event(f"{name}/challenger")
     except AirworthyError as error:

@@ -55,7 +55,7 @@ def main() -> int:
         "airworthy.serving.app:create_app", factory=True, host=settings.service_host, port=settings.service_port,
         workers=settings.service_workers, log_config=LOGGING, access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=10, server_header=False, http=PatientProtocol,
-        proxy_headers=False,
+        proxy_headers=False, ws="none",  # an upgraded connection would escape the bounds of ``PatientProtocol``
     )  # fmt: skip
     return 0
 

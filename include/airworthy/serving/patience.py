@@ -19,7 +19,7 @@ MAX_HELD = 64 << 10
 
 
 class _OneWrite:
-    """A transport that hands on in one piece what is written in one turn of the event loop.
+    """A transport that hands on in one piece what is written until the answer is whole, or the turn of the event loop ends.
 
     uvicorn writes the head of an answer and its body apart, and each write is a packet: for small answers that is twice the work
     of the system, here and at the client.
@@ -32,19 +32,19 @@ class _OneWrite:
 
     def write(self, data: bytes) -> None:
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._parts.append(data)
         self._size += len(data)
         if self._size > MAX_HELD:  # the transport must see it, to say when it is too much
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._transport.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         parts, self._parts, self._size = self._parts, [], 0
-        if parts:
+        if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
 
     def __getattr__(self, name: str) -> Any:
@@ -96,6 +96,11 @@ class PatientProtocol(HttpToolsProtocol):
         """The request is whole."""
         self._deadline = 0.0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is whole: it leaves before anything else is begun."""
+        self.transport.flush()
+        super().on_response_complete()
 
     def _measure(self, size: int) -> None:
         self._head += size

@@ -122,14 +122,21 @@ class Spool:
             new = path.with_suffix(".new")
             synced = os.O_DSYNC if self._sync_ms == 0 else 0
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | synced
-            self._file = os.open(new, flags, 0o640)
-            self._size = 0
-            # The lock is held for as long as this process lives: ``in_use`` sees by it whether a file may still
-            # grow. Readers see the file only once it is locked, so that none takes it for an orphan.
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            new.rename(path)
-            if self._sync_ms >= 0:
-                self._sync_folder()
+            file = os.open(new, flags, 0o640)
+            try:
+                # The lock is held for as long as this process lives: ``in_use`` sees by it whether a file may still
+                # grow. Readers see the file only once it is locked, so that none takes it for an orphan.
+                fcntl.flock(file, fcntl.LOCK_EX)
+                new.rename(path)
+                if self._sync_ms >= 0:
+                    self._sync_folder()
+            except OSError:
+                # Nothing is written to a file that readers cannot see, or whose name the disk may not have.
+                os.close(file)
+                for name in (new, path):
+                    name.unlink(missing_ok=True)
+                raise
+            self._file, self._size = file, 0
         return self._file
 
     def _sync_folder(self) -> None:
@@ -142,16 +149,20 @@ class Spool:
 
     def _close_after_a_part(self) -> None:
         """Go on in a new file when a write that failed left a part behind, which the disk may have lost or not."""
-        if self._file is not None and os.fstat(self._file).st_size != self._size:
+        if self._file is not None:
+            with suppress(OSError):
+                if os.fstat(self._file).st_size == self._size:
+                    return
             self._close()
 
     def _close(self) -> None:
-        if self._file is not None:
-            if self._sync_ms > 0:
-                with suppress(OSError):
-                    os.fdatasync(self._file)
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None  # first: its number may soon be another file's
+        if file is not None:
+            with suppress(OSError):
+                if self._sync_ms > 0:
+                    os.fdatasync(file)
+            with suppress(OSError):
+                os.close(file)
 
     def _unwritten(self, why: OSError | str) -> ServiceUnavailableError:
         words = why if isinstance(why, str) else why.strerror or str(why)

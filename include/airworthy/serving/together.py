@@ -77,7 +77,7 @@ class Together(Generic[Work, Answer]):
             thread.start()
 
     def stop(self) -> None:
-        """Answer what waits, and end the threads."""
+        """End the threads, once what they were given is answered. Nobody asks any more by then."""
         for _ in self._workers:
             self._queue.put(None)
         for thread in self._workers:

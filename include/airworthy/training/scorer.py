@@ -45,18 +45,22 @@ class Scorer(ABC):
         Raises:
             ReleaseError: the matrix does not have this model's columns.
         """
+        matrix = self._fitting(matrix)
+        return self._score(matrix) if len(matrix) else np.empty(0)
+
+    def margin(self, matrix: np.ndarray) -> np.ndarray:
+        """The decision function: what a probability is made of, where the model has one; float64 [rows]."""
+        raise ReleaseError(f"{type(self).__name__} has no margin", next_step="train and release again")
+
+    def _fitting(self, matrix: np.ndarray) -> np.ndarray:
+        """The matrix as compiled code may read it."""
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise ReleaseError(
                 f"the model reads {self.width} columns, the matrix has the shape {matrix.shape}",
                 next_step="encode the features with the encoder of the same release",
             )
-        if not len(matrix):
-            return np.empty(0)
-        return self._score(np.ascontiguousarray(matrix, dtype=np.float64))
-
-    def margin(self, matrix: np.ndarray) -> np.ndarray:
-        """The decision function: what a probability is made of, where the model has one; float64 [rows]."""
-        raise ReleaseError(f"{type(self).__name__} has no margin", next_step="train and release again")
+        matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+        return matrix if matrix.flags.writeable else matrix.copy()
 
     @abstractmethod
     def _score(self, matrix: np.ndarray) -> np.ndarray: ...
@@ -91,7 +95,7 @@ class TreeScorer(Scorer):
 
     def margin(self, matrix: np.ndarray) -> np.ndarray:
         """The sum of the trees of a boosted model, before it becomes a probability; float64 [rows]."""
-        return self._run(np.ascontiguousarray(matrix, dtype=np.float64), margin=True)
+        return self._run(self._fitting(matrix), margin=True)
 
     def _score(self, matrix: np.ndarray) -> np.ndarray:
         return self._run(matrix, margin=False)

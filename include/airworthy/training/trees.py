@@ -48,6 +48,8 @@ class BoostedTrees:
         """The trees of a treelite model; None when it is of another kind, or has tests of another kind."""
         about = model.get_header_accessor().get_field
         shape = [int(about(name)[0]) for name in ("num_target", "num_class", "average_tree_output")]
+        if model.input_type != "float64" or model.num_feature >= MISSING_LEFT:
+            return None
         if shape != [1, 1, 0] or about("postprocessor") != "sigmoid" or list(about("leaf_vector_shape")) != [1, 1]:
             return None
         parts, roots, words = [], [], list[int]()

@@ -159,6 +159,12 @@ def test_hostile_input_gets_a_named_refusal_and_touches_nothing(orders: UseCase,
             assert odd.status_code == 422, (path, body, odd.text)
             assert odd.json()["problems"]
 
+        # An upgrade is none: the connection would escape the bounds on requests and connections.
+        upgrade = {
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "QUFBQUFBQUFBQUFBQUFBQQ==",
+        }  # fmt: skip
+        assert client.get("/health", headers=upgrade).json() == {"status": "alive"}
+
         seen: dict[int, int] = {}
 
         @settings(

@@ -163,6 +163,24 @@ def test_a_disk_that_takes_nothing_does_not_fill_the_folder_with_files(tmp_path:
     assert [r["n"] for r, _ in read(path)] == [0, 2]
 
 
+@pytest.mark.parametrize("broken", ["rename", "fsync"])
+def test_a_file_that_could_not_be_begun_whole_is_not_written_to(
+    tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    writer = Spool(tmp_path, "case", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path if broken == "rename" else os, broken, fails)
+        with pytest.raises(ServiceUnavailableError, match="Input/output error"):
+            writer.append([{"n": 0}])
+    writer.append([{"n": 1}])
+    (path,) = files(tmp_path, "case")
+    assert [r for r, _ in read(path)] == [{"n": 1}]
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_an_append_returns_only_when_the_disk_has_it_and_many_at_once_share_the_wait(tmp_path: Path) -> None:
     """What the system was asked to write, and whether it returns only when the disk has it (strace is not everywhere)."""
     writes: list[tuple[int, bool]] = []

@@ -66,6 +66,19 @@ def test_a_forest_has_no_such_sum_and_keeps_treelites_interpreter() -> None:
     assert BoostedTrees.of(treelite.sklearn.import_model(estimator)) is None
 
 
+def test_a_matrix_of_other_columns_is_refused_and_one_that_cannot_be_written_is_read() -> None:
+    estimator, encoder = fitted(*BOOSTED[0])
+    scorer, matrix = compile_scorer(estimator), encoder.transform(rows(20, seed=1))
+    for ask in (scorer.predict, scorer.margin):
+        expected = ask(matrix)
+        for wrong in (matrix[:, 1:], matrix[0], matrix[:0, 1:]):
+            with pytest.raises(ReleaseError, match=f"reads {encoder.width} columns"):
+                ask(wrong)
+        matrix.flags.writeable = False
+        np.testing.assert_array_equal(ask(matrix), expected)
+        matrix.flags.writeable = True
+
+
 def test_trees_that_read_more_columns_than_there_are_are_refused() -> None:
     estimator, encoder = fitted(*BOOSTED[0])
     about, content = compile_scorer(estimator).to_files()
