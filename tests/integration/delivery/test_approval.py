@@ -32,26 +32,35 @@ class Desk:
 
     def delivered(self, seed: int, decide: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Trigger a delivery of a new challenger, decide when asked, and wait for the run's end."""
-        champion = promotions.champion(NAME)
+        champion, before = promotions.champion(NAME), {run["dag_run_id"] for run in self.api.runs(DAG)}
         world.release(self.case, seed=seed, version=seed, against=champion.digest if champion else None)
-        run = self.api.trigger(DAG)
-        decide(self.question(run))
-        return self.api.wait(DAG, run, timeout_s=300)
+        self.api.trigger(DAG)
+        asked = self.question(before)
+        decide(asked)
+        return self.api.wait(DAG, asked["run"], timeout_s=300)
 
-    def question(self, run: str) -> dict[str, Any]:
-        """The open question of a run."""
-        path = f"/api/v2/dags/{DAG}/dagRuns/{run}/hitlDetails"
+    def question(self, before: set[str]) -> dict[str, Any]:
+        """The open question of a run that is new: of ours, or of another one that was woken and took the challenger first."""
         deadline = time.monotonic() + 300
-        while not (found := self.api._send("GET", path)["hitl_details"]):
-            state = self.api.run(DAG, run)
-            what = state["note"], {t["task_id"]: t["state"] for t in self.api.tasks(DAG, run)}
-            assert state["state"] not in ("success", "failed"), f"it ended without a question: {what}"
-            assert time.monotonic() < deadline, f"no question yet: {what}"
+        while True:
+            new = [run for run in self.api.runs(DAG) if run["dag_run_id"] not in before]
+            for each in new:
+                run = each["dag_run_id"]
+                found = self.api._send("GET", f"/api/v2/dags/{DAG}/dagRuns/{run}/hitlDetails")["hitl_details"]
+                if found:
+                    return self._asked(run, found[0], deadline)
+            states = [(run["dag_run_id"], run["run_type"], run["state"], run["note"]) for run in new]
+            assert not new or {run["state"] for run in new} - {"success", "failed"}, (
+                f"they ended without a question: {states}"
+            )
+            assert time.monotonic() < deadline, f"no question yet: {states}"
             time.sleep(0.3)
+
+    def _asked(self, run: str, question: dict[str, Any], deadline: float) -> dict[str, Any]:
         while "awaiting_input" not in {t["state"] for t in self.api.tasks(DAG, run) if t["task_id"] == "approve"}:
             assert time.monotonic() < deadline, self.api.tasks(DAG, run)
             time.sleep(0.3)
-        return found[0] | {"run": run}
+        return question | {"run": run}
 
     def answer(self, question: dict[str, Any], option: str, why: str) -> None:
         """Answer it over Airflow's API, as its page does."""

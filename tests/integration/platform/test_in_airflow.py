@@ -77,6 +77,7 @@ def test_the_end_of_a_pause_wakes_the_delivery_of_what_waits(shop: Shop) -> None
     assert f"{NAME}.deliver was woken" in command("resume")
     until(lambda: events() == before + 1, 20, "the challenger's asset has an event")
     shop.promote()
+    command("pause")
     assert "was woken" not in command("resume")  # nothing waits any more
 
 

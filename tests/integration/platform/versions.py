@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from airworthy.config import UseCase, get_settings
 from airworthy.config.settings import PROJECT_ROOT
@@ -16,6 +17,7 @@ from airworthy.evaluation.metrics import measure
 from airworthy.ledger import promotions
 from airworthy.records import Release
 from airworthy.registry import register
+from airworthy.registry.registration import registered_model
 from airworthy.training import build_training_set, fit, model_files, tracking
 from airworthy.training.training_set import LABEL, part, read_training_set
 
@@ -55,10 +57,13 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def version(
     two_weeks: UseCase, repository: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[UseCase, Release]:
-    """A version trained on the tables of two weeks and judged by its real figures."""
+    """The first version, trained on the tables of two weeks and judged by its real figures."""
     monkeypatch.setenv("AIRWORTHY_MLFLOW_URL", mlflow_server)
     get_settings.cache_clear()
     case = two_weeks
+    # The server is the session's: other tests may have registered versions under this name.
+    mlflow = MlflowClient(mlflow_server)
+    mlflow.delete_registered_model(registered_model(mlflow, case))
     candidate = fit(case, build_training_set(case, run="train__1"), run="train__1")
     holdout = part(read_training_set(candidate.training_set), "holdout")
     answers = model_files.load(candidate.folder, candidate.model_digest).predict_table(holdout)
