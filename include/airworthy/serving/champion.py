@@ -197,6 +197,7 @@ class ChampionKeeper:
         model = self._cache.load(digest)
         if unfit := self._is_unfit(model):
             raise ReleaseError(unfit, next_step="deliver a model that was trained on the present definitions")
+        model.for_requests()
         self._warm(model)
         return game_day.sabotaged(model, staged=self._stage is not None and present is None)
 

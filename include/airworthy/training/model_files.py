@@ -46,7 +46,7 @@ MODEL_FILES = (
 )
 # What the code that loads and scores imports; what these need in turn is found.
 NEEDED = (
-    "deltalake", "fsspec", "numba", "numpy", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "scikit-learn", "scipy", "skops",
+    "deltalake", "fsspec", "numpy", "pyarrow", "pydantic", "pydantic-settings", "pyyaml", "scikit-learn", "scipy", "skops",
     "treelite",
 )  # fmt: skip
 GOLDEN_PARITY = 1e-6
@@ -107,6 +107,15 @@ class LoadedModel:
     def columns(self) -> dict[str, str]:
         """Model inputs in order, name to type."""
         return self.schema.columns
+
+    def for_requests(self) -> None:
+        """Get ready to answer requests quickly (``Scorer.for_requests``), and see that the golden vectors come out so too.
+
+        Raises:
+            ReleaseError: they do not.
+        """
+        self.scorer.for_requests()
+        _check_golden(self, "memory")
 
     def predict(self, values: list[dict[str, Any]]) -> np.ndarray:
         """Probabilities for features by name.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from airworthy.errors import ReleaseError
-from airworthy.training.trees import BoostedTrees
+from airworthy.training.trees import BLOCK, BoostedTrees
 
 NONE = "none"
 
@@ -48,6 +48,10 @@ class Scorer(ABC):
         matrix = self._fitting(matrix)
         return self._score(matrix) if len(matrix) else np.empty(0)
 
+    def for_requests(self) -> None:
+        """Get ready to answer a few rows at a time, quickly. The answers stay the same bits; it takes memory and a second."""
+        return
+
     def margin(self, matrix: np.ndarray) -> np.ndarray:
         """The decision function: what a probability is made of, where the model has one; float64 [rows]."""
         raise ReleaseError(f"{type(self).__name__} has no margin", next_step="train and release again")
@@ -71,7 +75,7 @@ class Scorer(ABC):
 
 
 class TreeScorer(Scorer):
-    """Trees: boosted ones as an array of their nodes, any other in treelite's general interpreter.
+    """Trees in treelite's general interpreter; where requests are answered, few rows by boosted ones as an array of nodes.
 
     Args:
         model: The treelite model.
@@ -90,8 +94,15 @@ class TreeScorer(Scorer):
             )
         self.width = width
         self._model = model
-        self._boosted = BoostedTrees.of(model)
+        self._boosted: BoostedTrees | None = None
         self._single = single
+
+    def for_requests(self) -> None:
+        """Make the array of nodes, and compile the walk down it."""
+        boosted = BoostedTrees.of(self._model)
+        if boosted is not None:
+            boosted.run(np.full((1, self.width), np.nan), margin=False)
+        self._boosted = boosted
 
     def margin(self, matrix: np.ndarray) -> np.ndarray:
         """The sum of the trees of a boosted model, before it becomes a probability; float64 [rows]."""
@@ -104,11 +115,11 @@ class TreeScorer(Scorer):
         if self._single:
             with np.errstate(over="ignore"):
                 matrix = matrix.astype(np.float32).astype(np.float64)
-        if self._boosted is not None:
+        if self._boosted is not None and len(matrix) <= BLOCK:
             return self._boosted.run(matrix, margin=margin)
         from treelite import gtil
 
-        # One thread: workers and tasks already fill the cores.
+        # One thread: workers and tasks already fill the cores. It lets go of Python's lock, which the walk keeps.
         scores = gtil.predict(self._model, matrix, nthread=1, pred_margin=margin)
         return np.asarray(scores, dtype=np.float64).reshape(len(matrix), -1)[:, -1]
 
@@ -178,6 +189,11 @@ class VotingScorer(Scorer):
         self.width = width
         self.members = members
 
+    def for_requests(self) -> None:
+        """Get every member ready."""
+        for m in self.members:
+            m.scorer.for_requests()
+
     def _score(self, matrix: np.ndarray) -> np.ndarray:
         votes = [m.scorer.predict(matrix[:, m.start : m.stop]) for m in self.members]
         return np.asarray(np.average(votes, axis=0, weights=[m.weight for m in self.members]), dtype=np.float64)
@@ -235,6 +251,11 @@ class CalibratedScorer(Scorer):
     def __init__(self, members: tuple[Calibrated, ...], width: int) -> None:
         self.width = width
         self.members = members
+
+    def for_requests(self) -> None:
+        """Get every member ready."""
+        for m in self.members:
+            m.scorer.for_requests()
 
     def _score(self, matrix: np.ndarray) -> np.ndarray:
         return np.asarray(np.mean([m.predict(matrix) for m in self.members], axis=0), dtype=np.float64)

@@ -15,7 +15,7 @@ from airworthy.errors import ReleaseError
 from airworthy.training.algorithm import find_algorithm, make_estimator, style_of
 from airworthy.training.compiling import PARITY, RecordedScorer, check_parity, compile_scorer, scorer_of
 from airworthy.training.scorer import NoCompiledFormError, scorer_from_files
-from airworthy.training.trees import BoostedTrees
+from airworthy.training.trees import BLOCK, BoostedTrees
 
 from .models import ALGORITHMS, CALIBRATED, COLUMNS, VOTE, fitted, rows
 
@@ -37,6 +37,7 @@ def test_the_compiled_form_answers_like_predict_proba(algorithm: str, parameters
     np.testing.assert_allclose(alone, expected[:200], rtol=0, atol=PARITY)
 
 
+TREES = {"algorithm": "sklearn.ensemble.HistGradientBoostingClassifier", "parameters": {"max_iter": 5}}
 BOOSTED = [
     ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 60}),
     ("sklearn.ensemble.GradientBoostingClassifier", {"n_estimators": 20}),
@@ -59,6 +60,24 @@ def test_boosted_trees_sum_to_what_treelite_says_bit_for_bit(algorithm: str, par
         np.testing.assert_array_equal(trees.run(matrix, margin=margin), said)
         alone = np.concatenate([trees.run(matrix[n : n + 1], margin=margin) for n in range(200)])
         np.testing.assert_array_equal(alone, said[:200])  # whatever else is in the batch
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "parameters"),
+    [*BOOSTED, ("sklearn.ensemble.VotingClassifier", VOTE), (CALIBRATED, {"estimator": TREES, "cv": 2})],
+)
+def test_what_is_ready_for_requests_answers_the_same_bits(algorithm: str, parameters: dict[str, Any]) -> None:
+    estimator, encoder = fitted(algorithm, parameters)
+    matrix = encoder.transform(rows(200, seed=99, strange=True))
+    plain, ready = compile_scorer(estimator), compile_scorer(estimator)
+    with pytest.MonkeyPatch.context() as patch:
+        used: list[int] = []
+        walked = BoostedTrees.run
+        patch.setattr(BoostedTrees, "run", lambda *a, **k: used.append(len(a[1])) or walked(*a, **k))
+        ready.for_requests()
+        for count in (1, BLOCK, BLOCK + 1, 200):
+            np.testing.assert_array_equal(ready.predict(matrix[:count]), plain.predict(matrix[:count]))
+    assert {1, BLOCK} == set(used)  # the larger ones by treelite, which lets other threads run
 
 
 def test_a_forest_has_no_such_sum_and_keeps_treelites_interpreter() -> None:
@@ -118,7 +137,6 @@ def test_many_threads_get_the_same_answers() -> None:
     np.testing.assert_allclose(answers, np.tile(expected, 10), rtol=0, atol=PARITY)
 
 
-TREES = {"algorithm": "sklearn.ensemble.HistGradientBoostingClassifier", "parameters": {"max_iter": 5}}
 UNCOMPILED: list[tuple[str, dict[str, Any], str]] = [
     ("sklearn.neural_network.MLPClassifier", {"max_iter": 5}, "MLPClassifier"),
     ("sklearn.naive_bayes.GaussianNB", {}, "GaussianNB"),
