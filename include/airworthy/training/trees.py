@@ -33,7 +33,7 @@ class BoostedTrees:
         nodes: NODE [nodes of all trees].
         roots: int32 [trees].
         words: uint64, the categories of the nodes that test them.
-        base: What the sum begins with.
+        base: What is added to the sum at its end, as treelite does.
         slope: Of the logistic function that makes a probability of the sum.
     """
 
