@@ -152,6 +152,9 @@ def score(
     Whatever is wrong with the challenger, the champion answers in its place, and the error is counted against it. A request
     that the champion refuses too is nobody's error.
 
+    During a trial the first request is scored before all others, by itself, and only that one is timed: its key
+    alone decides whose it is. Were each model's first one timed, the model that goes second would have the warmer caches.
+
     Args:
         serving: What answers.
         values: Features by name, one dict for each request.
@@ -165,45 +168,49 @@ def score(
     """
     trial, found = serving.trial, dict[int, Scored]()
     chosen = [n for n, key in enumerate(keys) if trial.has(key)] if trial else []
-    tried = attempt(trial, [values[n] for n in chosen]) if trial and chosen else None
+    first = trial is not None and 0 not in chosen
+    if first:
+        found |= _by_champion(serving, values, [0], counts, final=final)
+    tried = attempt(trial, [values[n] for n in chosen], timed=not first) if trial and chosen else None
     if trial and trial.model and tried:
         for n, probability in zip(chosen, tried.probabilities, strict=True):
             if probability is not None:
                 found[n] = Scored(probability, "challenger", trial.model)
-    rest = [n for n in range(len(values)) if n not in found]
-    if rest:
-        probabilities, milliseconds = _by_champion(serving, [values[n] for n in rest], counts, final=final)
-        found |= {n: Scored(p, "champion", serving.model) for n, p in zip(rest, probabilities, strict=True)}
-        # What it answered in the challenger's place is not counted as its own.
+    if rest := [n for n in range(len(values)) if n not in found]:
+        found |= _by_champion(serving, values, rest, counts, final=final, timed=trial is None)
+    # What the champion answered in the challenger's place is not counted as its own.
+    if len(values) > len(chosen):
         counts.add(serving.generation, "champion", len(values) - len(chosen))
-        if milliseconds is not None:
-            counts.time(serving.generation, "champion", serving.digest, milliseconds)
     if trial and tried:
         tried.count(serving.generation, "challenger", trial.digest, counts)
     return [found[n] for n in range(len(values))]
 
 
-def _by_champion(serving: Serving, values: Values, counts: Counts, *, final: bool) -> tuple[list[float], float | None]:
-    """The champion's probabilities and the milliseconds; what it fails counts against it.
+def _by_champion(
+    serving: Serving, values: Values, rows: Sequence[int], counts: Counts, *, final: bool, timed: bool = True
+) -> dict[int, Scored]:
+    """What the champion says of some rows; what it fails counts against it. One row by itself can be timed.
 
     The watch after a promotion goes by these errors: such requests get no answer.
     """
-    wrong = len(values)
+    wrong = len(rows)
     try:
-        probabilities, milliseconds = _timed(serving.model, values, compared=serving.trial is not None)
+        probabilities, milliseconds = _timed(serving.model, [values[n] for n in rows])
         wrong = sum(not _good(p) for p in probabilities)
     except DataRejectedError:
         wrong = 0
         raise
     finally:
         if final and wrong:
-            counts.add(serving.generation, "champion", len(values), wrong)
+            counts.add(serving.generation, "champion", len(rows), wrong)
     if wrong:
         raise ServiceUnavailableError(
             f"release {serving.digest[:12]} gave no finite probability",
             next_step="roll back: `airworthy rollback` offers what served before",
         )
-    return probabilities, milliseconds
+    if timed and milliseconds is not None:
+        counts.time(serving.generation, "champion", serving.digest, milliseconds)
+    return {n: Scored(p, "champion", serving.model) for n, p in zip(rows, probabilities, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -228,34 +235,30 @@ class Attempt:
             counts.time(generation, role, digest, self.milliseconds)
 
 
-def attempt(trial: Trial, values: Values) -> Attempt:
-    """Score by a challenger, whatever happens."""
+def attempt(trial: Trial, values: Values, *, timed: bool = True) -> Attempt:
+    """Score by a challenger, whatever happens. ``timed``: the first request is scored by itself, and timed."""
     if trial.model is None:
         return Attempt([None] * len(values), loaded=False)
     try:
-        probabilities, milliseconds = _timed(trial.model, values, compared=True)
+        alone = 1 if timed else 0
+        first, milliseconds = _timed(trial.model, values[:alone])
+        rest, _ = _timed(trial.model, values[alone:])
     except Exception:
         log.debug("release %s on trial cannot score", trial.digest[:12], exc_info=True)
         if len(values) == 1:
             return Attempt([None])
         # One request that it cannot score must not count as an error for the others.
         return Attempt([p for one in values for p in attempt(trial, [one]).probabilities])
-    return Attempt([p if _good(p) else None for p in probabilities], milliseconds)
+    return Attempt([p if _good(p) else None for p in [*first, *rest]], milliseconds)
 
 
-def _timed(model: LoadedModel, values: Values, *, compared: bool) -> tuple[list[float], float | None]:
-    """Probabilities, and the milliseconds of the first request, which is then scored by itself.
-
-    A batch costs less for each of its rows, and the two models get batches of different sizes: only single rows compare. Where
-    nothing is compared, the rows of a batch are scored at once, and not timed.
-    """
-    if len(values) > 1 and not compared:
-        return list(map(float, model.predict(list(values)))), None
+def _timed(model: LoadedModel, values: Values) -> tuple[list[float], float | None]:
+    """Probabilities, and the milliseconds when it is one request: a batch costs less for each of its rows."""
+    if not values:
+        return [], None
     started = time.perf_counter()
-    first = model.predict(list(values[:1]))
-    milliseconds = (time.perf_counter() - started) * 1000
-    rest = model.predict(list(values[1:]))
-    return [*map(float, first), *map(float, rest)], milliseconds
+    probabilities = list(map(float, model.predict(values)))
+    return probabilities, (time.perf_counter() - started) * 1000 if len(values) == 1 else None
 
 
 def _good(probability: float) -> bool:

@@ -134,6 +134,27 @@ def test_the_first_requests_of_a_model_are_not_timed_and_batches_of_a_trial_are_
     assert sum(counts.untold()[7, "champion"].model_ms) == 2
 
 
+def test_in_a_trial_the_first_request_of_a_group_is_scored_before_all_others_and_it_alone_is_timed() -> None:
+    # Given a key of either side; a model that goes second has warmer caches, so neither may go second when it is timed.
+    ours = next(key for key in KEYS if position("b", key) < 0.3)
+    theirs = next(key for key in KEYS if position("b", key) >= 0.3)
+    asked: list[tuple[str, int]] = []
+
+    def model(digest: str) -> Any:
+        return Model(digest, lambda one: asked.append((digest, one["n"])) or 0.1)
+
+    for keys, timed in (([ours, theirs, ours, theirs], "challenger"), ([theirs, ours, theirs, ours], "champion")):
+        counts = Counts()
+        for _ in range(WARM + 1):
+            asked.clear()
+            score(Serving(model("a"), "a", 7, Trial("b", 0.3, model("b"))), rows(4), keys, counts)
+        # Then the first one is scored first, whoever it belongs to, and only its model is timed.
+        assert asked[0] == ("b" if timed == "challenger" else "a", 0)
+        assert sorted(n for _, n in asked) == [0, 1, 2, 3]
+        times = {role: sum(tally.model_ms) for (_, role), tally in counts.untold().items()}
+        assert times == {"challenger": 0, "champion": 0} | {timed: 1}
+
+
 def test_a_tally_is_told_once_until_it_changes() -> None:
     counts = Counts()
     counts.add(7, "champion", 2)
