@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any
 
-from airworthy.serving.trial import Counts, Serving, attempt
+from airworthy.serving.trial import Counts, Serving, score_unseen
 
 MAX_WAITING = 1_000
 DELAY_SECONDS = 0.02
@@ -92,8 +92,5 @@ class Shadow:
 
     def _score(self, answered: Answered) -> None:
         serving, trial = answered.serving, answered.serving.trial
-        if trial is None:
-            return
-        tried = attempt(trial, answered.values)
-        tried.count(serving.generation, "shadow", trial.digest, self._counts)
-        answered.write(tried.probabilities)
+        if trial is not None:
+            answered.write(score_unseen(serving, trial, answered.values, self._counts))

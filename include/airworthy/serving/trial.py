@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -109,8 +110,10 @@ class Counts:
             count.requests += requests
             count.errors += errors
 
-    def time(self, generation: int, role: Role, digest: str, milliseconds: float) -> None:
-        """Count the time of one request's scoring; the first ones of a release are left out."""
+    def time(self, generation: int, role: Role, digest: str, milliseconds: float | None) -> None:
+        """Count the time of one request's scoring, if it was timed; the first ones of a release are left out."""
+        if milliseconds is None:
+            return
         with self._lock:
             seen = self._seen[digest] = self._seen.get(digest, 0) + 1
             if seen > WARM:
@@ -152,8 +155,9 @@ def score(
     Whatever is wrong with the challenger, the champion answers in its place, and the error is counted against it. A request
     that the champion refuses too is nobody's error.
 
-    During a trial the first request is scored before all others, by itself, and only that one is timed: its key
-    alone decides whose it is. Were each model's first one timed, the model that goes second would have the warmer caches.
+    In a canary the first request is scored before all others, by itself, and only that one is timed: its key alone decides
+    whose it is. Were each model's first one timed, the model that goes second would have the warmer caches. What a shadow
+    is compared with is timed by ``score_unseen``.
 
     Args:
         serving: What answers.
@@ -168,7 +172,7 @@ def score(
     """
     trial, found = serving.trial, dict[int, Scored]()
     chosen = [n for n, key in enumerate(keys) if trial.has(key)] if trial else []
-    first = trial is not None and 0 not in chosen
+    first = trial is not None and trial.share > 0 and 0 not in chosen
     if first:
         found |= _by_champion(serving, values, [0], counts, final=final)
     tried = attempt(trial, [values[n] for n in chosen], timed=not first) if trial and chosen else None
@@ -208,9 +212,30 @@ def _by_champion(
             f"release {serving.digest[:12]} gave no finite probability",
             next_step="roll back: `airworthy rollback` offers what served before",
         )
-    if timed and milliseconds is not None:
+    if timed:
         counts.time(serving.generation, "champion", serving.digest, milliseconds)
     return {n: Scored(p, "champion", serving.model) for n, p in zip(rows, probabilities, strict=True)}
+
+
+def score_unseen(
+    serving: Serving, trial: Trial, values: Values, counts: Counts, draw: Callable[[], float] = random.random
+) -> list[float | None]:
+    """What a challenger in shadow mode makes of requests that the champion has answered; None where it fails.
+
+    The first request is timed, before all else, by one of the two models: the draw decides which. The time that the
+    champion took to answer would be no control: whoever answers is at another place, where other threads disturb it less.
+    """
+    by_challenger = draw() < 0.5
+    if not by_challenger:
+        try:
+            _, milliseconds = _timed(serving.model, values[:1])
+        except Exception:
+            log.debug("release %s does not score what it has answered", serving.digest[:12], exc_info=True)
+        else:
+            counts.time(serving.generation, "champion", serving.digest, milliseconds)
+    tried = attempt(trial, values, timed=by_challenger)
+    tried.count(serving.generation, "shadow", trial.digest, counts)
+    return tried.probabilities
 
 
 @dataclass(frozen=True)
@@ -231,8 +256,7 @@ class Attempt:
         """Add it to the counts."""
         if self.loaded:
             counts.add(generation, role, len(self.probabilities), self.probabilities.count(None))
-        if self.milliseconds is not None:
-            counts.time(generation, role, digest, self.milliseconds)
+        counts.time(generation, role, digest, self.milliseconds)
 
 
 def attempt(trial: Trial, values: Values, *, timed: bool = True) -> Attempt:
@@ -257,7 +281,7 @@ def _timed(model: LoadedModel, values: Values) -> tuple[list[float], float | Non
     if not values:
         return [], None
     started = time.perf_counter()
-    probabilities = list(map(float, model.predict(values)))
+    probabilities = list(map(float, model.predict(list(values))))
     return probabilities, (time.perf_counter() - started) * 1000 if len(values) == 1 else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from airworthy.errors import DataRejectedError, ServiceUnavailableError
-from airworthy.serving.trial import WARM, Counts, Serving, Trial, attempt, position, score
+from airworthy.serving.trial import WARM, Counts, Serving, Trial, attempt, position, score, score_unseen
 
 KEYS = [f"order {n}" for n in range(20_000)]
 
@@ -118,30 +118,56 @@ def test_what_the_champion_fails_is_its_own_error() -> None:
     assert (tally.requests, tally.errors) == (3, 3)
 
 
-def test_the_first_requests_of_a_model_are_not_timed_and_batches_of_a_trial_are_timed_by_their_first_row() -> None:
-    counts = Counts()
+def times(counts: Counts, generation: int = 7) -> dict[str, int]:
+    return {role: sum(t.model_ms) for (number, role), t in counts.untold().items() if number == generation}
+
+
+def test_the_first_requests_of_a_model_are_not_timed_nor_are_batches() -> None:
+    counts, alone = Counts(), replace(serving(0.0), trial=None)
     for _ in range(WARM):
-        score(serving(0.0), rows(3), KEYS[:3], counts)
-    assert sum(counts.untold()[7, "champion"].model_ms) == 0
-    score(serving(0.0), rows(3), KEYS[:3], counts)
-    tally = counts.untold()[7, "champion"]
-    assert (tally.requests, sum(tally.model_ms)) == (3 * (WARM + 1), 1)
-    # Without a trial only a request by itself is timed: there is nothing to compare a batch with.
-    alone = replace(serving(0.0), trial=None)
-    score(alone, rows(3), KEYS[:3], counts)
-    assert sum(counts.untold()[7, "champion"].model_ms) == 1
+        score(alone, rows(1), KEYS[:1], counts)
+    assert times(counts) == {"champion": 0}
     score(alone, rows(1), KEYS[:1], counts)
-    assert sum(counts.untold()[7, "champion"].model_ms) == 2
+    assert times(counts) == {"champion": 1}
+    score(alone, rows(3), KEYS[:3], counts)
+    assert times(counts) == {"champion": 1}
+    assert counts.untold()[7, "champion"].requests == WARM + 4
 
 
-def test_in_a_trial_the_first_request_of_a_group_is_scored_before_all_others_and_it_alone_is_timed() -> None:
+def test_a_shadow_and_its_control_are_timed_at_the_same_place_by_draw() -> None:
+    counts, shadow = Counts(), serving(0.0)
+    # What the champion answers is not timed: that is elsewhere.
+    for _ in range(WARM + 5):
+        score(shadow, rows(1), KEYS[:1], counts)
+    assert times(counts) == {"champion": 0}
+    for draw, expected in ((0.4, {"champion": 0, "shadow": 1}), (0.6, {"champion": 1, "shadow": 1})):
+        for _ in range(WARM):
+            counts.time(6, "shadow", "a", 1)
+            counts.time(6, "shadow", "b", 1)
+        assert shadow.trial
+        found = score_unseen(shadow, shadow.trial, rows(3), counts, lambda draw=draw: draw)
+        assert found == [0.9] * 3
+        assert times(counts) == expected
+    tallies = counts.untold()
+    # The champion's second scoring answers nobody.
+    assert (tallies[7, "champion"].requests, tallies[7, "shadow"].requests) == (WARM + 5, 6)
+    # A champion that fails there is no matter: it has answered.
+    broken: Any = replace(shadow, model=Model("a", raises(RuntimeError("no"))))
+    assert score_unseen(broken, shadow.trial, rows(2), counts, lambda: 0.6) == [0.9] * 2
+
+
+def test_in_a_canary_the_first_request_of_a_group_is_scored_before_all_others_and_it_alone_is_timed() -> None:
     # Given a key of either side; a model that goes second has warmer caches, so neither may go second when it is timed.
     ours = next(key for key in KEYS if position("b", key) < 0.3)
     theirs = next(key for key in KEYS if position("b", key) >= 0.3)
     asked: list[tuple[str, int]] = []
 
     def model(digest: str) -> Any:
-        return Model(digest, lambda one: asked.append((digest, one["n"])) or 0.1)
+        def answer(one: dict[str, Any]) -> float:
+            asked.append((digest, one["n"]))
+            return 0.1
+
+        return Model(digest, answer)
 
     for keys, timed in (([ours, theirs, ours, theirs], "challenger"), ([theirs, ours, theirs, ours], "champion")):
         counts = Counts()
@@ -151,8 +177,7 @@ def test_in_a_trial_the_first_request_of_a_group_is_scored_before_all_others_and
         # Then the first one is scored first, whoever it belongs to, and only its model is timed.
         assert asked[0] == ("b" if timed == "challenger" else "a", 0)
         assert sorted(n for _, n in asked) == [0, 1, 2, 3]
-        times = {role: sum(tally.model_ms) for (_, role), tally in counts.untold().items()}
-        assert times == {"challenger": 0, "champion": 0} | {timed: 1}
+        assert times(counts) == {"challenger": 0, "champion": 0} | {timed: 1}
 
 
 def test_a_tally_is_told_once_until_it_changes() -> None:
