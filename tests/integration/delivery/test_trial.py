@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from airworthy import ingest
+from airworthy import ingest, registry
 from airworthy.config import UseCase
 from airworthy.delivery import deliver, rollback
 from airworthy.intervals import Interval
@@ -30,7 +31,7 @@ from airworthy.records import DeliveryOutcome, Release
 from airworthy.serving import game_day
 from ports import free_port
 
-from ..serving.world import NOW, ORDER, Service, promote, release, service  # noqa: TID252 - one small world for both
+from ..serving.world import NOW, ORDER, Service, inputs, promote, release, service  # noqa: TID252 - one small world for both
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -200,6 +201,48 @@ def test_a_good_one_comes_through_and_a_rollback_comes_first_while_another_is_tr
     assert (ended[0].status, "rollback by op" in ended[0].reason) == ("stale", True)
     assert promotions.traffic(orders.name) == promotions.Traffic(second.digest, forward.generation)
     assert clients.answers[-1]["version"] == f"v2-{second.digest[:12]}"
+
+
+@contextmanager
+def crowd(url: str, rows: list[dict[str, Any]]) -> Iterator[None]:
+    """Eight clients without a pause that give the model's own inputs."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            for row in itertools.cycle(rows):
+                if stop.is_set():
+                    return
+                client.post("/invocations", json={"instances": [row]})
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_model_is_not_found_slower_than_itself(orders: UseCase, api: Service) -> None:
+    # Given the champion's model once more, which may not be slower at all; no chance to speak of to be aborted by chance.
+    made = challenger(orders, seed=1)
+    same = tuned(
+        orders,
+        steps=[0.5],
+        min_requests=1,
+        min_timed=1000,
+        max_slowdown=1.0,
+        max_false_abort=1e-7,
+        longest_wait_s=200,
+    )
+    # When it is tried as a shadow and as a canary, under more requests than can be answered one by one;
+    with crowd(api.url, inputs(registry.load(made.digest), 5000)):
+        outcome = deliver(same, run="test")
+    # then both got their times under the same conditions: it is no slower.
+    assert outcome.status == "done", outcome.reason
 
 
 def workers(orders: UseCase, generation: int, without: set[int]) -> set[int]:

@@ -25,7 +25,7 @@ from airworthy.serving import spool
 from airworthy.training.model_files import LoadedModel
 from ports import free_port
 
-from .world import ORDER, Service, promote, release, same, service
+from .world import ORDER, Service, inputs, promote, release, same, service
 
 JSON = {"Content-Type": "application/json"}
 KINDS = {"string": "BYTES", "int64": "INT64", "float64": "FP64"}
@@ -33,19 +33,6 @@ KINDS = {"string": "BYTES", "int64": "INT64", "float64": "FP64"}
 
 def logged(case: UseCase) -> list[dict[str, Any]]:
     return [record for path in spool.files(get_settings().spool, case.name) for record, _ in spool.read(path)]
-
-
-def inputs(model: LoadedModel, rows: int) -> list[dict[str, Any]]:
-    """Model inputs as a client would have them: some of them missing, some of a category that was never seen."""
-    values = {
-        "string": lambda n: ("web", "app", "fax")[n % 3],
-        "int64": lambda n: n % 23,
-        "float64": lambda n: None if n % 5 == 0 else (n % 40) + 0.5,
-    }
-    return [
-        {name: values[kind](row * 7 + at) for at, (name, kind) in enumerate(model.columns.items())}
-        for row in range(rows)
-    ]
 
 
 def test_public_clients_get_what_the_model_says(orders: UseCase, tmp_path: Path) -> None:

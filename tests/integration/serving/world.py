@@ -143,6 +143,19 @@ def undone(use_case: UseCase, made: Release) -> None:
     promotions.set_release_state(made.digest, "refused", "workers did not load it")
 
 
+def inputs(model: model_files.LoadedModel, rows: int) -> list[dict[str, Any]]:
+    """Model inputs as a client would have them: some of them missing, some of a category that was never seen."""
+    values = {
+        "string": lambda n: ("web", "app", "fax")[n % 3],
+        "int64": lambda n: n % 23,
+        "float64": lambda n: None if n % 5 == 0 else (n % 40) + 0.5,
+    }
+    return [
+        {name: values[kind](row * 7 + at) for at, (name, kind) in enumerate(model.columns.items())}
+        for row in range(rows)
+    ]
+
+
 @dataclass
 class Service:
     """The service in a process of its own."""
