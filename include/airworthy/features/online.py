@@ -257,6 +257,10 @@ def _state(online: Found | None, ttl: timedelta | None, moment: datetime) -> str
 
 def _values(view: CompiledView, online: Found | None) -> dict[str, FeatureValue]:
     values: dict[str, FeatureValue] = dict.fromkeys(view.features)
-    if online is not None:
+    if online is None:
+        return values
+    if online[1].keys() <= values.keys():
+        values.update(online[1])
+    else:  # there are values of features that are defined no more
         values.update((name, value) for name, value in online[1].items() if name in values)
     return values

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import ConfigurationError
 from airworthy.intervals import utc
-from airworthy.ledger.database import transaction
+from airworthy.ledger.database import first_row, transaction
 from airworthy.ledger.models import DataClock
 
 
@@ -17,8 +17,7 @@ def data_now(use_case: UseCase) -> datetime:
     """Data time now, UTC: the wall clock, or the replay cursor (``data.first`` before it was ever set)."""
     if get_settings().clock == "wall":
         return wall_now()
-    with transaction() as session:
-        row = session.get(DataClock, use_case.name)
+    row = first_row(select(DataClock.now).where(DataClock.use_case == use_case.name))
     return row.now.astimezone(UTC) if row else use_case.data.first_interval.start
 
 

@@ -32,7 +32,7 @@ from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
 
 # How old the moment of a prediction may be, in seconds. Looked-up values are held against it; given rows are only dated.
-LOOKUP_AGE = 0.02
+LOOKUP_AGE = 0.05
 GIVEN_AGE = 1.0
 # So many given rows of a call are scored at once, on the event loop: in about a millisecond.
 QUICK_ROWS = 20
@@ -262,8 +262,7 @@ class Predictor:
             "use_case": self.use_case.name,
             "id": {name: request.get(name) for name in self.use_case.prediction.id},
             "request": request,
-            # What a caller gave is JSON's already.
-            "features": {name: plain(value) for name, value in vector.values.items()} if fields else vector.values,
+            "features": vector.values,
             "features_from": source,
             "probability": answer.probability,
             "decision": answer.decision,
