@@ -59,6 +59,7 @@ def create_app() -> ShortWay:
         try:
             yield
         finally:
+            metrics.write()
             await anyio.to_thread.run_sync(_stop, list(predictors.values()))
 
     app: FastAPI = FastAPIOffline(

@@ -1,12 +1,15 @@
 """Figures of the service in Prometheus' text format: those of all its workers together, whichever of them is asked.
 
 Each worker counts in files of a folder that they share (prometheus_client's multi-process mode), which is new at each start.
+Writing to them costs more than counting, so a worker counts by itself and writes what it has twice a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+import asyncio
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -28,13 +31,14 @@ from airworthy.serving.predictor import Predictor
 
 BUCKETS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 PREFIX = "airworthy_"
+WRITE_SECONDS = 0.5
 
 
 disable_created_metrics()
 
 
 class Metrics:
-    """Counters of this process and of the others that share its folder.
+    """Counters of this process and of the others that share its folder. Only the event loop may use it.
 
     Args:
         predictors: By use case; their generation is read when the figures are asked for.
@@ -46,10 +50,13 @@ class Metrics:
         own = CollectorRegistry()  # what is shown is read from the folder
         self._predictors = predictors
         self._series: dict[tuple[Any, tuple[str, ...]], Any] = {}
+        self._counted: dict[tuple[Counter, tuple[str, ...]], int] = {}
+        self._timed: dict[str, _Times] = {}
+        self._to_write: asyncio.TimerHandle | None = None
         self._answers = Counter(
             "airworthy_http_answers", "Answers by route and status.", ["route", "status"], registry=own
         )
-        self._seconds = Histogram(
+        self._seconds = _Histogram(
             "airworthy_prediction_seconds", "Seconds from a checked request to its answer.", ["use_case"],
             buckets=BUCKETS, registry=own,
         )  # fmt: skip
@@ -82,33 +89,77 @@ class Metrics:
             self._series[key] = metric.labels(*labels)
         return self._series[key]
 
+    def _add(self, metric: Counter, *labels: str) -> None:
+        key = (metric, labels)
+        self._counted[key] = self._counted.get(key, 0) + 1
+        if self._to_write is None:
+            self._to_write = asyncio.get_running_loop().call_later(WRITE_SECONDS, self.write)
+
     def answered(self, route: str, status: int) -> None:
         """Count an answer."""
-        self._of(self._answers, route, str(status)).inc()
+        self._add(self._answers, route, str(status))
 
-    def prediction(self, use_case: str) -> AbstractContextManager[Any]:
-        """Times a prediction: what happens within."""
-        timed: AbstractContextManager[Any] = self._of(self._seconds, use_case).time()
-        return timed
+    def count(self, use_case: str, answers: Iterable[Prediction], since: float | None = None) -> None:
+        """Count predictions and the views that they lacked.
 
-    def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
-        """Count predictions and the views that they lacked."""
+        Args:
+            use_case: The use case.
+            answers: The predictions of one answer.
+            since: When the request was checked (``perf_counter``), for an answer that is timed.
+        """
+        if since is not None:
+            self._timed.setdefault(use_case, _Times()).add(time.perf_counter() - since)
         for answer in answers:
-            self._of(self._predictions, use_case, "true" if answer.decision else "false").inc()
+            self._add(self._predictions, use_case, "true" if answer.decision else "false")
             if answer.degraded:
-                self._of(self._degraded, use_case).inc()
+                self._add(self._degraded, use_case)
             for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
                 for view in views:
-                    self._of(self._gaps, use_case, view, reason).inc()
+                    self._add(self._gaps, use_case, view, reason)
+
+    def write(self) -> None:
+        """Write what was counted since to this worker's file."""
+        if self._to_write is not None:
+            self._to_write.cancel()
+            self._to_write = None
+        counted, self._counted = self._counted, {}
+        for (metric, labels), count in counted.items():
+            self._of(metric, *labels).inc(count)
+        timed, self._timed = self._timed, {}
+        for use_case, times in timed.items():
+            self._of(self._seconds, use_case).add(times.buckets, times.seconds)
 
     def text(self) -> bytes:
-        """All figures now."""
+        """All figures now; those of other workers may be half a second old."""
+        self.write()
         for name, predictor in self._predictors.items():
             serving = predictor.keeper.serving
             self._of(self._generation, name).set(serving.generation if serving else 0)
         shown = CollectorRegistry()
         shown.register(_Ours())
         return generate_latest(shown)
+
+
+class _Times:
+    """How many answers took how long."""
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
+class _Histogram(Histogram):
+    """One that takes many observations at once, which the library's own does not."""
+
+    def add(self, buckets: Sequence[int], seconds: float) -> None:
+        self._sum.inc(seconds)
+        for bucket, count in zip(self._buckets, buckets, strict=True):
+            if count:
+                bucket.inc(count)
 
 
 class _Ours(Collector):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Path, Response
@@ -103,9 +104,9 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
     )  # fmt: skip
     async def predict(call: Call) -> Response:
         requests = asked(call)
-        with metrics.prediction(case.name):
-            answers = (await predictor.predict(requests)).predictions
-        metrics.count(case.name, answers)
+        started = time.perf_counter()
+        answers = (await predictor.predict(requests)).predictions
+        metrics.count(case.name, answers, started)
         return answer_json(Predictions(predictions=answers), provenance(settings, answers))
 
     @routes.post(

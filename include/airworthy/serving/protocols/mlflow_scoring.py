@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
@@ -76,9 +77,9 @@ def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRou
     )  # fmt: skip
     async def invocations(call: Call) -> Response:
         rows = _rows(media_type(call), call.content, predictor)
-        with metrics.prediction(case.name):
-            found = (await answers.answer(rows)).predictions
-        metrics.count(case.name, found)
+        started = time.perf_counter()
+        found = (await answers.answer(rows)).predictions
+        metrics.count(case.name, found, started)
         probabilities = Probabilities(predictions=[one.probability for one in found])
         return answer_json(probabilities, provenance(settings, found))
 
