@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def _contract(use_case: UseCase, digest: str, client: httpx.Client) -> None:
     if answer.status_code != 200:
         raise _refused(f"the use case's example was answered with {answer.status_code}: {answer.text[:300]}")
     (prediction,) = answer.json()["predictions"]
-    lacking = sorted(set(Prediction.model_fields) - set(prediction))
+    lacking = sorted({field.name for field in fields(Prediction)} - set(prediction))
     if lacking:
         raise _refused(f"the answer lacks {', '.join(lacking)}")
     if not math.isfinite(prediction["probability"]) or not 0 <= prediction["probability"] <= 1:

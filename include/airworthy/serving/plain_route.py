@@ -7,7 +7,7 @@ the API's documentation as any other, by the schemas that its endpoint really us
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
@@ -49,6 +49,7 @@ class Call(Request):
 
 
 Endpoint = Callable[[Call], Awaitable[Response]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class PlainRoute(APIRoute):
@@ -122,7 +123,7 @@ class ShortWay:
 class JsonAnswer(Response):
     """A response of JSON that is written already."""
 
-    def __init__(self, body: bytes, headers: Mapping[str, str]) -> None:
+    def __init__(self, body: bytes, headers: Headers) -> None:
         # Response's own way of making headers costs more than the answer.
         self.status_code = 200
         self.background = None
@@ -130,7 +131,7 @@ class JsonAnswer(Response):
         self.raw_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(body)),
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+            *headers,
         ]
 
 
@@ -193,24 +194,22 @@ def media_type(call: Call) -> str:
     return (call.header(b"content-type") or "").partition(";")[0].strip().lower()
 
 
-def answer_json(content: BaseModel | bytes, headers: Mapping[str, str]) -> Response:
-    """A response of a model."""
-    return JsonAnswer(
-        content if isinstance(content, bytes) else content.__pydantic_serializer__.to_json(content), headers
-    )
+def answer_json(content: object, headers: Headers) -> Response:
+    """A response of an answer, or of JSON that is written already."""
+    return JsonAnswer(content if isinstance(content, bytes) else msgspec.json.encode(content), headers)
 
 
-def provenance(settings: Settings, predictions: Iterable[Prediction]) -> dict[str, str]:
+def provenance(settings: Settings, predictions: Sequence[Prediction]) -> Headers:
     """Headers that name the versions that answered, and where it says why.
 
     One prediction has a link to its page; several have the template of it (RFC 9652).
     """
-    found = list(predictions)
     why = f"{settings.reports_url}/why"
-    versions = ", ".join(dict.fromkeys(one.version for one in found))
-    if len(found) == 1:
-        return {"X-Airworthy-Version": versions, "Link": f'<{why}/{found[0].prediction_id}>; rel="describedby"'}
-    return {"X-Airworthy-Version": versions, "Link-Template": f'"{why}/{{prediction_id}}"; rel="describedby"'}
+    versions = ", ".join(dict.fromkeys(one.version for one in predictions))
+    link = (b"link-template", f'"{why}/{{prediction_id}}"; rel="describedby"'.encode("latin-1"))
+    if len(predictions) == 1:
+        link = (b"link", f'<{why}/{predictions[0].prediction_id}>; rel="describedby"'.encode("latin-1"))
+    return [(b"x-airworthy-version", versions.encode("latin-1")), link]
 
 
 def _unusable(field: str, problem: str) -> RequestValidationError:

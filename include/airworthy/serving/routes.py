@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, HTTPException, Path, Response
@@ -124,7 +125,7 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
             lambda: [explained(m, v.values) for m, v in zip(found.models, found.vectors, strict=True)]
         )
         answers = [
-            Explanation(**p.model_dump(), base=why.base, effects=why.effects)
+            Explanation(**asdict(p), base=why.base, effects=why.effects)
             for p, why in zip(found.predictions, reasons, strict=True)
         ]
         return answer_json(Explanations(predictions=answers), provenance(settings, found.predictions))

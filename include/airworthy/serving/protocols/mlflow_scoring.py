@@ -10,6 +10,7 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -28,7 +29,8 @@ from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 Rows = list[dict[str, Any]]
 
 
-class Probabilities(BaseModel):
+@dataclass(kw_only=True, slots=True)
+class Probabilities:
     """MLflow's form of an answer: the probability of a positive label for each row."""
 
     predictions: list[float]
