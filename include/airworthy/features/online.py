@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from airworthy.errors import ConfigurationError, ServiceUnavailableError
 from airworthy.features.bounded import BoundedReads
 from airworthy.features.catalog import ARROW, REQUEST, ROW, Catalog, CompiledView, catalog
 from airworthy.features.feast_repo import not_applied, registered_service, registered_view, store
-from airworthy.features.online_store import FeatureValue, Found, entity_bytes
+from airworthy.features.online_store import REMEMBERED, FeatureValue, Found, entity_bytes
 from airworthy.intervals import utc
 from airworthy.lake.duck import connect
 
@@ -55,7 +56,8 @@ class OnlineFeatures:
         self._catalog: Catalog = catalog(use_case)
         self._thread = threading.local()
         self._registered = _registered(use_case, self._catalog.views)
-        self._entities = [_entity_of(view) for view in self._catalog.views]
+        version = store(use_case).config.entity_key_serialization_version
+        self._entities = [(tuple(view.keys), _entity_bytes(view, version)) for view in self._catalog.views]
         what = f"the online store of {use_case.name}"
         nothing: list[list[Any]] = [[] for _ in self._registered]
         self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
@@ -116,16 +118,15 @@ class OnlineFeatures:
     def _with_views(
         self, own: list[dict[str, FeatureValue]], columns: dict[str, list[Any]], moment: datetime
     ) -> list[FeatureVector]:
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        keyed = self._keyed(rows)
+        keyed = self._keyed(columns)
         degraded = False
         try:
-            found = self._online(keyed, len(rows))
+            found = self._online(keyed, len(own))
         except ServiceUnavailableError:
             if self._reads is None or any(view.view.on_outage == "refuse" for view in self._catalog.views):
                 raise
             degraded = True
-            found = [[None] * len(rows) for _ in keyed]
+            found = [[None] * len(own) for _ in keyed]
         vectors = []
         for number, values in enumerate(own):
             missing, stale = [], []
@@ -133,7 +134,7 @@ class OnlineFeatures:
                 online = entities[number]
                 state = _state(online, view.view.ttl, moment)
                 if state != "present" and not degraded:
-                    _fall_back(view, state, {key: rows[number][key] for key in view.keys})
+                    _fall_back(view, state, {key: columns[key][number] for key in view.keys})
                 if state == "missing":
                     missing.append(view.name)
                 elif state == "stale":
@@ -142,17 +143,16 @@ class OnlineFeatures:
             vectors.append(FeatureVector(values, tuple(missing), tuple(stale), degraded))
         return vectors
 
-    def _keyed(self, rows: list[dict[str, Any]]) -> list[list[tuple[int, Any]]]:
-        """For each view the rows that have its key, with the key: no entity is null."""
-        version = store(self._use_case).config.entity_key_serialization_version
+    def _keyed(self, columns: Mapping[str, list[Any]]) -> list[list[tuple[int, bytes]]]:
+        """For each view the numbers of the rows that have its key, with the key: no entity is null."""
         try:
             return [
                 [
-                    (n, entity_bytes(names, kinds, e, version))
-                    for n, row in enumerate(rows)
-                    if None not in (e := entity(row))
+                    (number, key(values))
+                    for number, values in enumerate(zip(*(columns[name] for name in names), strict=True))
+                    if None not in values
                 ]
-                for names, kinds, entity in self._entities
+                for names, key in self._entities
             ]
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
@@ -204,12 +204,15 @@ class _RequestSql:
         return self._connection.execute("EXECUTE request_features").fetchall()
 
 
-def _entity_of(
-    view: CompiledView,
-) -> tuple[tuple[str, ...], tuple[str, ...], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-    """Names and types of a view's join keys, and what takes their values from a row."""
-    names = tuple(view.keys)
-    return names, tuple(view.keys.values()), lambda row: tuple(row[name] for name in names)
+def _entity_bytes(view: CompiledView, version: int) -> Callable[[tuple[Any, ...]], bytes]:
+    """What makes the store's name of an entity of a view from the values of its join keys."""
+    names, kinds = tuple(view.keys), tuple(view.keys.values())
+
+    @lru_cache(maxsize=REMEMBERED)
+    def key(values: tuple[Any, ...]) -> bytes:
+        return entity_bytes(names, kinds, values, version)
+
+    return key
 
 
 def _registered(use_case: UseCase, views: Sequence[CompiledView]) -> list[FeatureView]:

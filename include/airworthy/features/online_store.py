@@ -306,7 +306,6 @@ def _has_input(descriptor: int) -> bool:
     return bool(socket.poll(0))
 
 
-@lru_cache(maxsize=REMEMBERED)
 def entity_bytes(names: tuple[str, ...], kinds: tuple[str, ...], values: tuple[Any, ...], version: int) -> bytes:
     """An entity as the store's rows name it.
 
