@@ -44,7 +44,7 @@ class Together(Generic[Work, Answer]):
     Args:
         compute: Answers a group: for each of its calls, in order, the answer or the exception.
         keep: Told the answers of a group before they are given; gives them back, or the exceptions that come instead.
-        most: A group that a thread computes takes no further calls when it has so many rows.
+        most: A group that a thread computes takes nothing more of what waits when it has so many rows.
         waiting: With so many rows waiting a call is refused: a flood must not fill the memory, nor make everybody wait.
     """
 
@@ -63,7 +63,7 @@ class Together(Generic[Work, Answer]):
         self._waiting = 0
         self._turn: list[_Item[Work, Answer]] = []
         self._turn_rows = 0
-        self._queue: SimpleQueue[_Item[Work, Answer] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Item[Work, Answer]] | None] = SimpleQueue()
         self._computed: SimpleQueue[tuple[list[_Item[Work, Answer]], Sequence[Answer | Exception]] | None] = (
             SimpleQueue()
         )
@@ -116,9 +116,8 @@ class Together(Generic[Work, Answer]):
             loop.call_soon(self._end_of_turn, loop, len(self._turn))
             return
         turn, self._turn, self._turn_rows = self._turn, [], 0
-        for item in turn:
-            if not item.quick:
-                self._queue.put(item)
+        if slow := [item for item in turn if not item.quick]:
+            self._queue.put(slow)  # all at once, or each of them would wake a thread
         if group := [item for item in turn if item.quick]:
             self._computed.put((group, self._answers(group)))
 
@@ -130,9 +129,9 @@ class Together(Generic[Work, Answer]):
             return [error] * len(group)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            group, rows, last = [item], item.rows, False
-            while rows < self._most and not last:
+        while (waiting := self._queue.get()) is not None:
+            group, last = list(waiting), False
+            while sum(item.rows for item in group) < self._most and not last:
                 try:
                     more = self._queue.get_nowait()
                 except Empty:
@@ -140,8 +139,7 @@ class Together(Generic[Work, Answer]):
                 if more is None:
                     last = True
                 else:
-                    group.append(more)
-                    rows += more.rows
+                    group += more
             self._computed.put((group, self._answers(group)))
             if last:
                 return
