@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from airworthy.features import feast_repo
 from airworthy.ledger.clock import advance
 from airworthy.serving import spool
 from airworthy.serving.contract import MAX_BODY
+from airworthy.serving.predictor import Predictor
+from airworthy.training.trees import BoostedTrees
 from ports import free_port
 
 from . import world
-from .world import NOW, ORDER, Service, promote, release, same, service
+from .world import NOW, ORDER, Service, inputs, promote, release, same, service
 
 BAD_BODIES: list[tuple[bytes, set[str]]] = [
     (b"", {"body"}),
@@ -216,3 +219,26 @@ def test_observations_are_online_at_once_and_bad_rows_are_told(sensors: UseCase,
     )
     assert vector.values["heat"] == pytest.approx((71.5 - 32) / 1.8)  # the source cleans to Celsius
     feast_repo.close()
+
+
+def test_boosted_trees_are_walked_by_the_compiled_walk(orders: UseCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    boosted = {"algorithm": "sklearn.ensemble.HistGradientBoostingClassifier", "parameters": {"max_iter": 5}}
+    trees = orders.model_copy(update={"training": orders.training.model_copy(update=boosted)})
+    promote(trees, release(trees, seed=1))
+    walked: list[int] = []
+    walk = BoostedTrees.run
+    monkeypatch.setattr(
+        BoostedTrees, "run", lambda own, matrix, **more: walked.append(len(matrix)) or walk(own, matrix, **more)
+    )
+    predictor = Predictor(trees, get_settings())
+    predictor.keeper.start()
+    try:
+        deadline = time.monotonic() + 60
+        while predictor.keeper.serving is None:
+            assert time.monotonic() < deadline, predictor.why_not()
+            time.sleep(0.05)
+        walked.clear()
+        predictor.serving().model.predict(inputs(predictor.serving().model, 3))
+    finally:
+        predictor.keeper.stop()
+    assert walked == [3]
