@@ -91,6 +91,4 @@ class Shadow:
         self.on_drop(requests)
 
     def _score(self, answered: Answered) -> None:
-        serving, trial = answered.serving, answered.serving.trial
-        if trial is not None:
-            answered.write(score_unseen(serving, trial, answered.values, self._counts))
+        answered.write(score_unseen(answered.serving, answered.values, self._counts))

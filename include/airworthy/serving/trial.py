@@ -155,9 +155,9 @@ def score(
     Whatever is wrong with the challenger, the champion answers in its place, and the error is counted against it. A request
     that the champion refuses too is nobody's error.
 
-    In a canary the first request is scored before all others, by itself, and only that one is timed: its key alone decides
-    whose it is. Were each model's first one timed, the model that goes second would have the warmer caches. What a shadow
-    is compared with is timed by ``score_unseen``.
+    In a canary the first request is scored twice more by the model that answered it, and the last time is counted: its key
+    alone decides whose time it is, and either model is warm then. A challenger is asked more seldom: what it took to answer
+    is what cold caches take.
 
     Args:
         serving: What answers.
@@ -172,69 +172,67 @@ def score(
     """
     trial, found = serving.trial, dict[int, Scored]()
     chosen = [n for n, key in enumerate(keys) if trial.has(key)] if trial else []
-    first = trial is not None and trial.share > 0 and 0 not in chosen
-    if first:
-        found |= _by_champion(serving, values, [0], counts, final=final)
-    tried = attempt(trial, [values[n] for n in chosen], timed=not first) if trial and chosen else None
+    tried = attempt(trial, [values[n] for n in chosen]) if trial and chosen else None
     if trial and trial.model and tried:
         for n, probability in zip(chosen, tried.probabilities, strict=True):
             if probability is not None:
                 found[n] = Scored(probability, "challenger", trial.model)
     if rest := [n for n in range(len(values)) if n not in found]:
-        found |= _by_champion(serving, values, rest, counts, final=final, timed=trial is None)
+        probabilities = _by_champion(serving, [values[n] for n in rest], counts, final=final)
+        found |= {n: Scored(p, "champion", serving.model) for n, p in zip(rest, probabilities, strict=True)}
     # What the champion answered in the challenger's place is not counted as its own.
     if len(values) > len(chosen):
         counts.add(serving.generation, "champion", len(values) - len(chosen))
     if trial and tried:
-        tried.count(serving.generation, "challenger", trial.digest, counts)
+        tried.count(serving.generation, "challenger", counts)
+    # A request without a key is never the challenger's: its time would have no counterpart.
+    if trial and trial.share > 0 and values and keys[0] is not None:
+        first = found[0]
+        if first.role == ("challenger" if 0 in chosen else "champion"):
+            counts.time(serving.generation, first.role, first.model.digest, _milliseconds(first.model, values[0]))
     return [found[n] for n in range(len(values))]
 
 
-def _by_champion(
-    serving: Serving, values: Values, rows: Sequence[int], counts: Counts, *, final: bool, timed: bool = True
-) -> dict[int, Scored]:
-    """What the champion says of some rows; what it fails counts against it. One row by itself can be timed.
+def _by_champion(serving: Serving, values: Values, counts: Counts, *, final: bool) -> list[float]:
+    """The champion's probabilities; what it fails counts against it.
 
     The watch after a promotion goes by these errors: such requests get no answer.
     """
-    wrong = len(rows)
+    wrong = len(values)
     try:
-        probabilities, milliseconds = _timed(serving.model, [values[n] for n in rows])
+        probabilities = _scored(serving.model, values)
         wrong = sum(not _good(p) for p in probabilities)
     except DataRejectedError:
         wrong = 0
         raise
     finally:
         if final and wrong:
-            counts.add(serving.generation, "champion", len(rows), wrong)
+            counts.add(serving.generation, "champion", len(values), wrong)
     if wrong:
         raise ServiceUnavailableError(
             f"release {serving.digest[:12]} gave no finite probability",
             next_step="roll back: `airworthy rollback` offers what served before",
         )
-    if timed:
-        counts.time(serving.generation, "champion", serving.digest, milliseconds)
-    return {n: Scored(p, "champion", serving.model) for n, p in zip(rows, probabilities, strict=True)}
+    return probabilities
 
 
 def score_unseen(
-    serving: Serving, trial: Trial, values: Values, counts: Counts, draw: Callable[[], float] = random.random
+    serving: Serving, values: Values, counts: Counts, draw: Callable[[], float] = random.random
 ) -> list[float | None]:
     """What a challenger in shadow mode makes of requests that the champion has answered; None where it fails.
 
-    The first request is timed, before all else, by one of the two models: the draw decides which. The time that the
-    champion took to answer would be no control: whoever answers is at another place, where other threads disturb it less.
+    Then one of the two models, drawn anew each time, scores the first request twice more, and the last time is counted. The
+    time that the champion took to answer would be no control: it answers where other threads disturb it less.
     """
-    by_challenger = draw() < 0.5
-    if not by_challenger:
-        try:
-            _, milliseconds = _timed(serving.model, values[:1])
-        except Exception:
-            log.debug("release %s does not score what it has answered", serving.digest[:12], exc_info=True)
-        else:
-            counts.time(serving.generation, "champion", serving.digest, milliseconds)
-    tried = attempt(trial, values, timed=by_challenger)
-    tried.count(serving.generation, "shadow", trial.digest, counts)
+    trial = serving.trial
+    if trial is None or trial.model is None:
+        return [None] * len(values)
+    tried = attempt(trial, values)
+    tried.count(serving.generation, "shadow", counts)
+    role: Role = "shadow" if draw() < 0.5 else "champion"
+    model = trial.model if role == "shadow" else serving.model
+    if tried.probabilities[0] is not None:
+        counts.time(serving.generation, role, model.digest, _milliseconds(model, values[0]))
     return tried.probabilities
 
 
@@ -244,45 +242,47 @@ class Attempt:
 
     Attributes:
         probabilities: None where it failed.
-        milliseconds: Of the first request; None when none was timed.
         loaded: False when there was no model that could have been asked; then it counts nothing.
     """
 
     probabilities: list[float | None]
-    milliseconds: float | None = None
     loaded: bool = True
 
-    def count(self, generation: int, role: Role, digest: str, counts: Counts) -> None:
+    def count(self, generation: int, role: Role, counts: Counts) -> None:
         """Add it to the counts."""
         if self.loaded:
             counts.add(generation, role, len(self.probabilities), self.probabilities.count(None))
-        counts.time(generation, role, digest, self.milliseconds)
 
 
-def attempt(trial: Trial, values: Values, *, timed: bool = True) -> Attempt:
-    """Score by a challenger, whatever happens. ``timed``: the first request is scored by itself, and timed."""
+def attempt(trial: Trial, values: Values) -> Attempt:
+    """Score by a challenger, whatever happens."""
     if trial.model is None:
         return Attempt([None] * len(values), loaded=False)
     try:
-        alone = 1 if timed else 0
-        first, milliseconds = _timed(trial.model, values[:alone])
-        rest, _ = _timed(trial.model, values[alone:])
+        probabilities = _scored(trial.model, values)
     except Exception:
         log.debug("release %s on trial cannot score", trial.digest[:12], exc_info=True)
         if len(values) == 1:
             return Attempt([None])
         # One request that it cannot score must not count as an error for the others.
         return Attempt([p for one in values for p in attempt(trial, [one]).probabilities])
-    return Attempt([p if _good(p) else None for p in [*first, *rest]], milliseconds)
+    return Attempt([p if _good(p) else None for p in probabilities])
 
 
-def _timed(model: LoadedModel, values: Values) -> tuple[list[float], float | None]:
-    """Probabilities, and the milliseconds when it is one request: a batch costs less for each of its rows."""
-    if not values:
-        return [], None
-    started = time.perf_counter()
-    probabilities = list(map(float, model.predict(list(values))))
-    return probabilities, (time.perf_counter() - started) * 1000 if len(values) == 1 else None
+def _scored(model: LoadedModel, values: Values) -> list[float]:
+    return list(map(float, model.predict(list(values))))
+
+
+def _milliseconds(model: LoadedModel, one: dict[str, Any]) -> float | None:
+    """What scoring a request takes that was scored just before; None when it fails, which counts where it answers."""
+    try:
+        model.predict([one])
+        started = time.perf_counter()
+        model.predict([one])
+        return (time.perf_counter() - started) * 1000
+    except Exception:
+        log.debug("release %s cannot score a request again", model.digest[:12], exc_info=True)
+        return None
 
 
 def _good(probability: float) -> bool:

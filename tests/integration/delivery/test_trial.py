@@ -231,9 +231,9 @@ def test_a_model_is_not_found_slower_than_itself(orders: UseCase, api: Service) 
     made = challenger(orders, seed=1)
     same = tuned(
         orders,
-        steps=[0.5],
+        steps=[0.05, 0.5],
         min_requests=1,
-        min_timed=1000,
+        min_timed=500,
         max_slowdown=1.0,
         max_false_abort=1e-7,
         longest_wait_s=200,

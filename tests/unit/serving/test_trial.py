@@ -122,42 +122,15 @@ def times(counts: Counts, generation: int = 7) -> dict[str, int]:
     return {role: sum(t.model_ms) for (number, role), t in counts.untold().items() if number == generation}
 
 
-def test_the_first_requests_of_a_model_are_not_timed_nor_are_batches() -> None:
-    counts, alone = Counts(), replace(serving(0.0), trial=None)
-    for _ in range(WARM):
-        score(alone, rows(1), KEYS[:1], counts)
-    assert times(counts) == {"champion": 0}
-    score(alone, rows(1), KEYS[:1], counts)
-    assert times(counts) == {"champion": 1}
-    score(alone, rows(3), KEYS[:3], counts)
-    assert times(counts) == {"champion": 1}
-    assert counts.untold()[7, "champion"].requests == WARM + 4
-
-
-def test_a_shadow_and_its_control_are_timed_at_the_same_place_by_draw() -> None:
-    counts, shadow = Counts(), serving(0.0)
-    # What the champion answers is not timed: that is elsewhere.
+def test_without_a_trial_nothing_is_timed() -> None:
+    counts = Counts()
     for _ in range(WARM + 5):
-        score(shadow, rows(1), KEYS[:1], counts)
+        score(replace(serving(0.0), trial=None), rows(1), KEYS[:1], counts)
     assert times(counts) == {"champion": 0}
-    for draw, expected in ((0.4, {"champion": 0, "shadow": 1}), (0.6, {"champion": 1, "shadow": 1})):
-        for _ in range(WARM):
-            counts.time(6, "shadow", "a", 1)
-            counts.time(6, "shadow", "b", 1)
-        assert shadow.trial
-        found = score_unseen(shadow, shadow.trial, rows(3), counts, lambda draw=draw: draw)
-        assert found == [0.9] * 3
-        assert times(counts) == expected
-    tallies = counts.untold()
-    # The champion's second scoring answers nobody.
-    assert (tallies[7, "champion"].requests, tallies[7, "shadow"].requests) == (WARM + 5, 6)
-    # A champion that fails there is no matter: it has answered.
-    broken: Any = replace(shadow, model=Model("a", raises(RuntimeError("no"))))
-    assert score_unseen(broken, shadow.trial, rows(2), counts, lambda: 0.6) == [0.9] * 2
+    assert counts.untold()[7, "champion"].requests == WARM + 5
 
 
-def test_in_a_canary_the_first_request_of_a_group_is_scored_before_all_others_and_it_alone_is_timed() -> None:
-    # Given a key of either side; a model that goes second has warmer caches, so neither may go second when it is timed.
+def test_in_a_canary_one_request_of_a_group_is_timed_and_its_key_alone_decides_whose_time_it_is() -> None:
     ours = next(key for key in KEYS if position("b", key) < 0.3)
     theirs = next(key for key in KEYS if position("b", key) >= 0.3)
     asked: list[tuple[str, int]] = []
@@ -169,15 +142,54 @@ def test_in_a_canary_the_first_request_of_a_group_is_scored_before_all_others_an
 
         return Model(digest, answer)
 
-    for keys, timed in (([ours, theirs, ours, theirs], "challenger"), ([theirs, ours, theirs, ours], "champion")):
+    present = Serving(model("a"), "a", 7, Trial("b", 0.3, model("b")))
+    for keys, by, expected in (
+        ([ours, theirs, theirs], "b", {"challenger": 1, "champion": 0}),
+        ([theirs, ours, ours], "a", {"challenger": 0, "champion": 1}),
+        # Nobody but the champion may answer such a request: its time has no counterpart.
+        ([None, ours, theirs], "", {"challenger": 0, "champion": 0}),
+    ):
         counts = Counts()
         for _ in range(WARM + 1):
             asked.clear()
-            score(Serving(model("a"), "a", 7, Trial("b", 0.3, model("b"))), rows(4), keys, counts)
-        # Then the first one is scored first, whoever it belongs to, and only its model is timed.
-        assert asked[0] == ("b" if timed == "challenger" else "a", 0)
-        assert sorted(n for _, n in asked) == [0, 1, 2, 3]
-        assert times(counts) == {"challenger": 0, "champion": 0} | {timed: 1}
+            score(present, rows(3), keys, counts)
+        assert times(counts) == expected
+        # Each is scored to be answered, and the first one twice more: a model that was not asked for long is warm by then.
+        assert sorted(n for _, n in asked[:3]) == [0, 1, 2]
+        assert asked[3:] == ([(by, 0)] * 2 if by else [])
+        assert sum(t.requests for t in counts.untold().values()) == 3 * (WARM + 1)
+
+
+def test_what_the_champion_answers_in_a_challengers_place_and_what_fails_is_not_timed() -> None:
+    ours = next(key for key in KEYS if position("b", key) < 0.3)
+    for broken in (None, raises(RuntimeError("no")), lambda _: math.nan):
+        counts = Counts()
+        for _ in range(WARM + 5):
+            score(serving(0.3, broken), rows(1), [ours], counts)
+        assert set(times(counts).values()) <= {0}
+    assert score(serving(0.3), [], [], Counts()) == []
+
+
+def test_a_shadow_and_its_control_are_timed_at_the_same_place_by_draw() -> None:
+    counts, shadow = Counts(), serving(0.0)
+    # What the champion answers is not timed: that is elsewhere.
+    for _ in range(WARM + 5):
+        score(shadow, rows(1), KEYS[:1], counts)
+    assert times(counts) == {"champion": 0}
+    for draw, expected in ((0.4, {"champion": 0, "shadow": 1}), (0.6, {"champion": 1, "shadow": 1})):
+        for digest in ("a", "b"):
+            for _ in range(WARM):
+                counts.time(6, "shadow", digest, 1)
+        assert score_unseen(shadow, rows(3), counts, lambda draw=draw: draw) == [0.9] * 3
+        assert times(counts) == expected
+    tallies = counts.untold()
+    # The champion's second scoring answers nobody.
+    assert (tallies[7, "champion"].requests, tallies[7, "shadow"].requests) == (WARM + 5, 6)
+    # A champion that fails there is no matter: it has answered. And nobody is timed for a challenger that is not there.
+    broken: Any = replace(shadow, model=Model("a", raises(RuntimeError("no"))))
+    assert score_unseen(broken, rows(2), counts, lambda: 0.6) == [0.9] * 2
+    assert score_unseen(serving(0.0, None), rows(2), counts, lambda: 0.6) == [None, None]
+    assert times(counts) == {"champion": 1, "shadow": 1}
 
 
 def test_a_tally_is_told_once_until_it_changes() -> None:
