@@ -116,10 +116,21 @@ class Together(Generic[Work, Answer]):
             loop.call_soon(self._end_of_turn, loop, len(self._turn))
             return
         turn, self._turn, self._turn_rows = self._turn, [], 0
-        if slow := [item for item in turn if not item.quick]:
-            self._queue.put(slow)  # all at once, or each of them would wake a thread
+        for slow in self._portions([item for item in turn if not item.quick]):
+            self._queue.put(slow)  # together, or each of them would wake a thread
         if group := [item for item in turn if item.quick]:
             self._computed.put((group, self._answers(group)))
+
+    def _portions(self, items: list[_Item[Work, Answer]]) -> list[list[_Item[Work, Answer]]]:
+        """Items in order, in lists that have ``most`` rows at most, or one item."""
+        portions, rows = list[list[_Item[Work, Answer]]](), 0
+        for item in items:
+            if not portions or rows + item.rows > self._most:
+                portions.append([])
+                rows = 0
+            portions[-1].append(item)
+            rows += item.rows
+        return portions
 
     def _answers(self, group: list[_Item[Work, Answer]]) -> Sequence[Answer | Exception]:
         try:

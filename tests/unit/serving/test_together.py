@@ -17,15 +17,17 @@ def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
     go = threading.Event()
 
     def answer(group: Sequence[int]) -> list[int | Exception]:
-        go.wait(10)
         groups.append(list(group))
+        go.wait(10)
         return [ValueError(str(n)) if n == 7 else n * 2 for n in group]
 
     async def ask() -> list[int | BaseException]:
         waiting = []
         for turn in range(5):
             waiting += [asyncio.ensure_future(together.ask(4 * turn + n, 1)) for n in range(4)]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.01)
+            while len(groups) < min(2, turn + 1):  # each of the threads begins with a turn
+                await asyncio.sleep(0.01)
         go.set()
         return await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -38,6 +40,23 @@ def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
     # Both threads have a turn each, and what came meanwhile is taken together, until there are enough rows.
     assert sorted(map(len, groups)) == [4, 4, 4, 8]
     assert sorted(n for group in groups for n in group) == list(range(20))
+
+
+def test_large_calls_of_one_turn_are_groups_of_their_own() -> None:
+    groups: list[list[int]] = []
+
+    def answer(group: Sequence[int]) -> list[int | Exception]:
+        groups.append(list(group))
+        return list(group)
+
+    async def ask() -> list[int]:
+        return await asyncio.gather(*(together.ask(n, rows) for n, rows in enumerate([8, 8, 3, 5, 1])))
+
+    together: Together[int, int] = Together(answer, list, most=8)
+    together.start()
+    assert asyncio.run(ask()) == [0, 1, 2, 3, 4]
+    together.stop()
+    assert sorted(groups) == [[0], [1], [2, 3], [4]]
 
 
 def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None:
