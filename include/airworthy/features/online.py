@@ -56,8 +56,7 @@ class OnlineFeatures:
         self._catalog: Catalog = catalog(use_case)
         self._thread = threading.local()
         self._registered = _registered(use_case, self._catalog.views)
-        version = store(use_case).config.entity_key_serialization_version
-        self._entities = [(tuple(view.keys), _entity_bytes(view, version)) for view in self._catalog.views]
+        self._entities = [(tuple(view.keys), _entity_bytes(use_case, view)) for view in self._catalog.views]
         what = f"the online store of {use_case.name}"
         nothing: list[list[Any]] = [[] for _ in self._registered]
         self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
@@ -204,8 +203,9 @@ class _RequestSql:
         return self._connection.execute("EXECUTE request_features").fetchall()
 
 
-def _entity_bytes(view: CompiledView, version: int) -> Callable[[tuple[Any, ...]], bytes]:
+def _entity_bytes(use_case: UseCase, view: CompiledView) -> Callable[[tuple[Any, ...]], bytes]:
     """What makes the store's name of an entity of a view from the values of its join keys."""
+    version = store(use_case).config.entity_key_serialization_version
     names, kinds = tuple(view.keys), tuple(view.keys.values())
 
     @lru_cache(maxsize=REMEMBERED)

@@ -11,6 +11,7 @@ import math
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime
@@ -43,7 +44,8 @@ FeatureValue: TypeAlias = float | int | str | bool | None
 Found: TypeAlias = tuple[datetime, Mapping[str, FeatureValue]]
 """What is online of an entity: when its values hold from (UTC), and the values by feature."""
 
-REMEMBERED = 100_000  # entities and values whose form is not made again for every request
+REMEMBERED = 10_000  # entities of a view, and values of entities, whose form is not made again for every request
+FRESH_SECONDS = 1.0  # so long after its use a connection is only looked at
 
 _FIELDS = {"string": "string_val", "int64": "int64_val", "float64": "double_val", "boolean": "bool_val"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -66,6 +68,12 @@ _SELECT = """
     SELECT {number}::int, entity_key, array_agg(feature_name), array_agg(value), max(event_ts)
     FROM {table} WHERE entity_key = ANY(%b) GROUP BY entity_key
 """
+
+
+class _Used(Connection[Any]):
+    """A connection that knows when its server was last heard."""
+
+    used_at = float("-inf")  # monotonic
 
 
 class GuardedPostgresOnlineStoreConfig(PostgreSQLOnlineStoreConfig):
@@ -109,7 +117,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
     """
 
     def __init__(self) -> None:
-        self._pool: ConnectionPool[Connection[Any]] | None = None
+        self._pool: ConnectionPool[_Used] | None = None
         self._pool_pid = 0
 
     def online_write_batch(
@@ -178,7 +186,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
         with self._get_conn(config, autocommit=True) as connection:
             rows = connection.execute(query, keys, binary=True).fetchall()
         for number, key, features, values, moment in rows:
-            found[number][key] = moment, _read(tuple(features), tuple(values))
+            found[number][key] = moment, _read(_one_of(tuple(features)), tuple(values))
         return [[each.get(key) for key in wanted] for each, wanted in zip(found, keys, strict=True)]
 
     async def online_write_batch_async(self, *args: Any, **kwargs: Any) -> None:
@@ -201,13 +209,14 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
         self.close_pool()
 
     @contextmanager
-    def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[Connection[Any]]:
+    def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[_Used]:
         """A connection that lives. Leaving the block commits, an error rolls back; either way it goes back to the pool."""
         pool = self._get_pool(config.online_store)
         try:
             with pool.connection() as connection:
                 connection.set_autocommit(autocommit)
                 yield connection
+                connection.used_at = time.monotonic()
         except PoolTimeout as error:
             raise ServiceUnavailableError(
                 f"the online store at {config.online_store.host} gave no connection: {error}",
@@ -228,7 +237,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
     def _get_conn_async(self, config: RepoConfig, autocommit: bool = False) -> AbstractAsyncContextManager[Any]:
         self._refuse_async()
 
-    def _get_pool(self, config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Connection[Any]]:
+    def _get_pool(self, config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[_Used]:
         pool = self._pool
         if pool is not None and self._pool_pid == os.getpid():
             return pool
@@ -248,7 +257,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
 
 
 _pool_lock = threading.Lock()
-_inherited: list[ConnectionPool[Connection[Any]]] = []  # pools of the parent process, kept from being finalised here
+_inherited: list[ConnectionPool[_Used]] = []  # pools of the parent process, kept from being finalised here
 
 
 def _renew_lock() -> None:
@@ -260,10 +269,12 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Connection[Any]]:
-    def check(connection: Connection[Any]) -> None:
-        # From a server that is gone there is something to read, if only the end. Asking it each time takes as long as a read.
-        if not _has_input(connection.fileno()):
+def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[_Used]:
+    def check(connection: _Used) -> None:
+        # Asking the server each time takes as long as a read. From one that went in good order there is something to read, if only
+        # the end; one that vanished says nothing, so that a connection that was idle is asked.
+        idle_s = time.monotonic() - connection.used_at
+        if idle_s < FRESH_SECONDS and not _has_input(connection.fileno()):
             return
         try:
             ConnectionPool.check_connection(connection)
@@ -286,6 +297,7 @@ def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[Conne
     }
     pool = ConnectionPool(
         _get_conninfo(config),
+        connection_class=_Used,
         kwargs={name: value for name, value in options.items() if value is not None},
         min_size=config.min_conn,
         max_size=max(config.min_conn, config.max_conn),
@@ -333,6 +345,12 @@ def proto(value: Any, kind: str) -> Value:
 @lru_cache(maxsize=REMEMBERED)
 def _read(features: tuple[str, ...], contents: tuple[bytes, ...]) -> Mapping[str, FeatureValue]:
     return MappingProxyType({name: _value(content) for name, content in zip(features, contents, strict=True)})
+
+
+@lru_cache(maxsize=256)
+def _one_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Always the same one of equal tuples, so that each is in memory once."""
+    return names
 
 
 def _value(content: bytes) -> FeatureValue:

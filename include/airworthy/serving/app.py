@@ -59,8 +59,8 @@ def create_app() -> ShortWay:
         try:
             yield
         finally:
-            metrics.write()
             await anyio.to_thread.run_sync(_stop, list(predictors.values()))
+            metrics.write()
 
     app: FastAPI = FastAPIOffline(
         redoc_url=None, title="Airworthy prediction service", version=version("airworthy"), lifespan=lifespan,

@@ -99,16 +99,12 @@ class Metrics:
         """Count an answer."""
         self._add(self._answers, route, str(status))
 
-    def count(self, use_case: str, answers: Iterable[Prediction], since: float | None = None) -> None:
-        """Count predictions and the views that they lacked.
+    def prediction(self, use_case: str) -> _Timing:
+        """Times a prediction: what happens within, whether it succeeds or not."""
+        return _Timing(self._timed, use_case)
 
-        Args:
-            use_case: The use case.
-            answers: The predictions of one answer.
-            since: When the request was checked (``perf_counter``), for an answer that is timed.
-        """
-        if since is not None:
-            self._timed.setdefault(use_case, _Times()).add(time.perf_counter() - since)
+    def count(self, use_case: str, answers: Iterable[Prediction]) -> None:
+        """Count predictions and the views that they lacked."""
         for answer in answers:
             self._add(self._predictions, use_case, "true" if answer.decision else "false")
             if answer.degraded:
@@ -122,11 +118,11 @@ class Metrics:
         if self._to_write is not None:
             self._to_write.cancel()
             self._to_write = None
-        counted, self._counted = self._counted, {}
-        for (metric, labels), count in counted.items():
+        while self._counted:
+            (metric, labels), count = self._counted.popitem()
             self._of(metric, *labels).inc(count)
-        timed, self._timed = self._timed, {}
-        for use_case, times in timed.items():
+        while self._timed:
+            use_case, times = self._timed.popitem()
             self._of(self._seconds, use_case).add(times.buckets, times.seconds)
 
     def text(self) -> bytes:
@@ -150,6 +146,21 @@ class _Times:
     def add(self, seconds: float) -> None:
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
+
+
+class _Timing:
+    """A clock around a prediction of a use case."""
+
+    __slots__ = ("_started", "_timed", "_use_case")
+
+    def __init__(self, timed: dict[str, _Times], use_case: str) -> None:
+        self._timed, self._use_case = timed, use_case
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._timed.setdefault(self._use_case, _Times()).add(time.perf_counter() - self._started)
 
 
 class _Histogram(Histogram):

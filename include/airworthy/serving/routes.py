@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -105,9 +104,9 @@ def _predicting(predictor: Predictor, metrics: Metrics, settings: Settings) -> A
     )  # fmt: skip
     async def predict(call: Call) -> Response:
         requests = asked(call)
-        started = time.perf_counter()
-        answers = (await predictor.predict(requests)).predictions
-        metrics.count(case.name, answers, started)
+        with metrics.prediction(case.name):
+            answers = (await predictor.predict(requests)).predictions
+        metrics.count(case.name, answers)
         return answer_json(Predictions(predictions=answers), provenance(settings, answers))
 
     @routes.post(

@@ -57,7 +57,12 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
         resting = {(w.generation, w.digest) for w in promotions.live_workers(orders.name)}
         assert resting == {(log[-1].generation, log[-1].to_digest)}
         assert len({w.pid for w in promotions.live_workers(orders.name)}) == 2
-        figures = api.get("/metrics").text
+        # Whichever worker is asked for figures, they are those of both, half a second later at the latest.
+        line = f'airworthy_http_answers_total{{route="/predict",status="200"}} {len(traffic.answers)}.0'
+        deadline = time.monotonic() + 10
+        while line not in (figures := api.get("/metrics").text):
+            assert time.monotonic() < deadline, figures
+            time.sleep(0.1)
 
     # Then no request failed, and every answer is its own version's answer, logged as such.
     assert traffic.failures == []
@@ -70,8 +75,6 @@ def test_switch_and_rollback_under_load_without_a_failed_request(orders: UseCase
         answers = [a for a in traffic.answers if a["version"].endswith(made.digest[:12])]
         expected = registry.load(made.digest).predict([log[a["prediction_id"]]["features"] for a in answers])
         same([a["probability"] for a in answers], expected)
-    # And whichever worker is asked for figures, they are those of both.
-    assert f'airworthy_http_answers_total{{route="/predict",status="200"}} {len(traffic.answers)}.0' in figures
     # And a service that ends in good order leaves no worker behind for anyone to wait for.
     assert promotions.live_workers(orders.name) == []
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -79,9 +78,9 @@ def router(predictor: Predictor, metrics: Metrics, settings: Settings) -> APIRou
     )  # fmt: skip
     async def invocations(call: Call) -> Response:
         rows = _rows(media_type(call), call.content, predictor)
-        started = time.perf_counter()
-        found = (await answers.answer(rows)).predictions
-        metrics.count(case.name, found, started)
+        with metrics.prediction(case.name):
+            found = (await answers.answer(rows)).predictions
+        metrics.count(case.name, found)
         probabilities = Probabilities(predictions=[one.probability for one in found])
         return answer_json(probabilities, provenance(settings, found))
 

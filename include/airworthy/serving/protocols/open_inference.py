@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -137,9 +136,9 @@ def router(predictors: Mapping[str, Predictor], metrics: Metrics, settings: Sett
         content, binary = _split(call)
         asked = _asked(content)
         rows = _rows(content, binary)
-        started = time.perf_counter()
-        found = (await answers[name].answer(rows, pinned=wanted is not None)).predictions
-        metrics.count(name, found, started)
+        with metrics.prediction(name):
+            found = (await answers[name].answer(rows, pinned=wanted is not None)).predictions
+        metrics.count(name, found)
         given = {
             "model_name": name,
             "model_version": found[0].version,
