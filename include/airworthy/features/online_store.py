@@ -2,7 +2,7 @@
 
 The store as Feast ships it overwrites a newer value with an older one when a late or parallel writer brings it, and
 it keeps a connection that the server has closed. Here the database itself compares the times of every row that is
-written, and every connection is looked at before it is used.
+written, and every connection is looked at before it is used, or asked when it was idle.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
 
     @contextmanager
     def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[_Used]:
-        """A connection that lives. Leaving the block commits, an error rolls back; either way it goes back to the pool."""
+        """A connection that was looked at, or asked. Leaving the block commits, an error rolls back; either way it goes back to the pool."""
         pool = self._get_pool(config.online_store)
         try:
             with pool.connection() as connection:

@@ -279,6 +279,21 @@ def test_reads_and_writes_work_right_after_all_connections_were_killed(store: Fe
     assert read(store, 1) == [2.0]
 
 
+def test_an_idle_connection_is_asked_also_when_its_server_vanished_without_a_word(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airworthy.features import online_store
+
+    write(store, row(1, 1.0, at(1)))
+    # Given a machine that lost its power: nothing comes from it, not even the end of the connection.
+    monkeypatch.setattr(online_store, "_has_input", lambda _: False)
+    kill_connections(store)
+    time.sleep(online_store.FRESH_SECONDS)
+    # When somebody writes and reads later, then it is by new connections.
+    write(store, row(1, 2.0, at(2)))
+    assert read(store, 1) == [2.0]
+
+
 def test_a_connection_that_dies_in_use_is_not_given_out_again(store: FeatureStore) -> None:
     """Given errors in the middle of calls, more of them than the pool has connections, nothing leaks."""
     write(store, row(1, 1.0, at(1)))
