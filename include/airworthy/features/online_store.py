@@ -210,7 +210,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
 
     @contextmanager
     def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[_Used]:
-        """A connection that was looked at, or asked. Leaving the block commits, an error rolls back; either way it goes back to the pool."""
+        """A connection that was looked at, or asked. Leaving the block commits, an error rolls back; then it is the pool's again."""
         pool = self._get_pool(config.online_store)
         try:
             with pool.connection() as connection:
