@@ -231,12 +231,12 @@ def test_a_model_is_not_found_slower_than_itself(orders: UseCase, api: Service) 
     made = challenger(orders, seed=1)
     same = tuned(
         orders,
-        steps=[0.05, 0.5],
+        steps=[0.1, 0.5],
         min_requests=1,
-        min_timed=500,
+        min_timed=300,
         max_slowdown=1.0,
         max_false_abort=1e-7,
-        longest_wait_s=200,
+        longest_wait_s=400,
     )
     # When it is tried as a shadow and as a canary, under more requests than can be answered one by one;
     with crowd(api.url, inputs(registry.load(made.digest), 5000)):
