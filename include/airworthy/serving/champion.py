@@ -93,13 +93,11 @@ class ChampionKeeper:
         """
         now = time.monotonic()
         if self._moment is None or now - self._moment_at > max_age_s:
-            self._moment_at = now  # while this thread asks, the others take what was seen last
             try:
-                found = data_now(self.use_case)
-                # Another thread may have asked later and been answered before: data time never goes back.
-                self._moment = max(found, self._moment or found)
+                self._moment = data_now(self.use_case)
             except SQLAlchemyError:
                 self._moment = self._moment or self._cache.moment() or self.use_case.data.first_interval.start
+            self._moment_at = now
         return self._moment
 
     def _follow(self) -> None:

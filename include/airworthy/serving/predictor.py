@@ -32,7 +32,7 @@ from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
 
 # How old the moment of a prediction may be, in seconds. Looked-up values are held against it; given rows are only dated.
-LOOKUP_AGE = 0.05
+LOOKUP_AGE = 0.02
 GIVEN_AGE = 1.0
 # So many given rows of a call are scored at once, on the event loop: in about a millisecond.
 QUICK_ROWS = 20
