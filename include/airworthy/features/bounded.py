@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from airworthy.errors import ServiceUnavailableError
@@ -14,8 +16,14 @@ from airworthy.errors import ServiceUnavailableError
 THREADS = 4
 PAUSE_SECONDS = 0.5
 
+NEXT_STEP = "bring it back; the service goes on by itself"
+
 log = logging.getLogger(__name__)
 Found = TypeVar("Found")
+
+
+class _AwayError(ServiceUnavailableError):
+    """Nobody was asked."""
 
 
 class BoundedReads:
@@ -42,32 +50,51 @@ class BoundedReads:
         """Whether it does not answer now."""
         return self._away.locked()
 
-    def read(self, work: Callable[[], Found]) -> Found:
-        """The result of a read.
+    def begin(self, work: Callable[[], Found]) -> Future[Found]:
+        """Begin with a read, unless it does not answer at present; ``result`` or ``aresult`` says what came of it."""
+        if not self.away:
+            return self._threads.submit(work)
+        refused: Future[Found] = Future()
+        refused.set_exception(
+            _AwayError(self._words("it did not answer before, and is asked again"), next_step=NEXT_STEP)
+        )
+        return refused
+
+    def result(self, reading: Future[Found]) -> Found:
+        """The result of a read, for a thread that may wait.
 
         Raises:
             ServiceUnavailableError: it failed, was late, or does not answer at present.
         """
-        if self.away:
-            raise self._unavailable("it did not answer before, and is asked again")
+        with self._judged():
+            return reading.result(self._patience)
+
+    async def aresult(self, reading: Future[Found]) -> Found:
+        """The same for an event loop, which goes on meanwhile."""
+        with self._judged():
+            return await asyncio.wait_for(asyncio.wrap_future(reading), self._patience)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
         try:
-            return self._threads.submit(work).result(self._patience)
+            yield
+        except _AwayError:
+            raise
         except TimeoutError as error:
-            self._close(words := f"no answer within {self._patience:g} s")
-            raise self._unavailable(words) from error
+            raise self._closed(f"no answer within {self._patience:g} s") from error
         except Exception as error:
-            self._close(words := f"{type(error).__name__}: {str(error)[:200]}")
-            raise self._unavailable(words) from error
+            raise self._closed(f"{type(error).__name__}: {str(error)[:200]}") from error
 
-    def _unavailable(self, why: str) -> ServiceUnavailableError:
-        return ServiceUnavailableError(
-            f"{self._what} cannot be read: {why}", next_step="bring it back; the service goes on by itself"
-        )
-
-    def _close(self, why: str) -> None:
+    def _closed(self, why: str) -> ServiceUnavailableError:
+        """Ask again and again from now on; the error for whoever asked."""
+        words = self._words(why)
         if self._away.acquire(blocking=False):
-            log.warning("%s cannot be read: %s", self._what, why)
+            log.warning("%s", words)
             threading.Thread(target=self._ask_again, daemon=True, name="ask-again").start()
+        return ServiceUnavailableError(words, next_step=NEXT_STEP)
+
+    def _words(self, why: str) -> str:
+        return f"{self._what} cannot be read: {why}"
 
     def _ask_again(self) -> None:
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from asyncio import to_thread
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -58,8 +60,10 @@ class OnlineFeatures:
         self._registered = _registered(use_case, self._catalog.views)
         self._entities = [(tuple(view.keys), _entity_bytes(use_case, view)) for view in self._catalog.views]
         what = f"the online store of {use_case.name}"
-        nothing: list[list[Any]] = [[] for _ in self._registered]
+        nothing: list[list[bytes | None]] = [[] for _ in self._registered]
+        self._views = [(view, dict.fromkeys(view.features)) for view in self._catalog.views]
         self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
+        self._refuses = any(view.view.on_outage == "refuse" for view in self._catalog.views)
 
     def lookup(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
         """Feature vectors for requests, in order.
@@ -77,33 +81,98 @@ class OnlineFeatures:
         """
         if not requests:
             return []
+        asked = self._asked(requests, moment)
+        if self._reads is None:
+            return self._vectors(asked, self._request_features(asked), self._read(asked.keys))
+        reading = self._reads.begin(partial(self._read, asked.keys))
+        own = self._request_features(asked)  # meanwhile
+        try:
+            found = self._reads.result(reading)
+        except ServiceUnavailableError:
+            if self._refuses:
+                raise
+            found = None
+        return self._vectors(asked, own, found)
+
+    async def alookup(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
+        """The same on an event loop, which goes on while the online store is read."""
+        if self._reads is None:
+            return await to_thread(self.lookup, requests, moment)
+        asked = self._asked(requests, moment)
+        reading = self._reads.begin(partial(self._read, asked.keys))
+        own = self._request_features(asked)  # meanwhile
+        try:
+            found = await self._reads.aresult(reading)
+        except ServiceUnavailableError:
+            if self._refuses:
+                raise
+            found = None
+        return self._vectors(asked, own, found)
+
+    def _asked(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> _Asked:
         moment = utc(moment)
+        defaults = {self._use_case.prediction.time: moment}
         columns = {
-            name: [_typed(r, name, kind, self._time(name, moment)) for r in requests]
+            name: _times(requests, name, defaults.get(name)) if kind == "timestamp" else [r.get(name) for r in requests]
             for name, kind in self._catalog.request.items()
         }
-        own = self._request_features(columns, len(requests))
-        if not self._registered:
-            return [FeatureVector(values) for values in own]
-        return self._with_views(own, columns, moment)
+        try:
+            keys = [
+                [None if None in values else key(values) for values in zip(*(columns[n] for n in names), strict=True)]
+                for names, key in self._entities
+            ]
+        except (TypeError, ValueError) as error:
+            raise _unfit(error) from error
+        return _Asked(len(requests), moment, columns, keys)
 
-    def _time(self, name: str, moment: datetime) -> datetime | None:
-        return moment if name == self._use_case.prediction.time else None
+    def _read(self, keys: list[list[bytes | None]]) -> list[list[Found | None]]:
+        """What is online for each view and row."""
+        if not keys:
+            return []
+        feast_store: Any = store(self._use_case)
+        asked = list(zip(self._registered, keys, strict=True))
+        found: list[list[Found | None]] = feast_store.provider.online_store.read_views(feast_store.config, asked)
+        return found
 
-    def _request_features(self, columns: dict[str, list[Any]], count: int) -> list[dict[str, FeatureValue]]:
+    def _vectors(
+        self, asked: _Asked, own: list[dict[str, FeatureValue]], found: list[list[Found | None]] | None
+    ) -> list[FeatureVector]:
+        """The vectors of what was asked.
+
+        Args:
+            asked: The requests.
+            own: Request features of each; the views' are added to them.
+            found: What is online, for each view and row. None: the store does not answer.
+        """
+        missing, stale = ([list[str]() for _ in own] for _ in range(2))
+        for number, (view, nothing) in enumerate(self._views):
+            online = found[number] if found else repeat(None, len(own))
+            for row, (values, one) in enumerate(zip(own, online, strict=True)):
+                values.update(nothing)
+                state = _state(one, view.view.ttl, asked.moment)
+                if one and state == "present":
+                    values.update(one[1] if one[1].keys() <= nothing.keys() else _defined(one[1], nothing))
+                    continue
+                if found:
+                    _fall_back(view, state, {key: asked.columns[key][row] for key in view.keys})
+                (missing if state == "missing" else stale)[row].append(view.name)
+        return [
+            FeatureVector(values, tuple(m), tuple(s), degraded=found is None)
+            for values, m, s in zip(own, missing, stale, strict=True)
+        ]
+
+    def _request_features(self, asked: _Asked) -> list[dict[str, FeatureValue]]:
         names = list(self._catalog.request_features)
         if not names:
-            return [{} for _ in range(count)]
+            return [{} for _ in range(asked.count)]
         try:
-            arrays = {n: pa.array(columns[n], ARROW[kind]) for n, kind in self._catalog.request.items()}
+            arrays = {n: pa.array(asked.columns[n], ARROW[kind]) for n, kind in self._catalog.request.items()}
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise ConfigurationError(
-                f"a request field does not fit its type: {error}", next_step="see the request's schema"
-            ) from error
-        asked = self._prepared()
-        asked.rows = pa.table({ROW: pa.array(range(count), pa.int64()), **arrays})
-        found: list[dict[str, FeatureValue]] = [{} for _ in range(count)]
-        for row in asked.answer():
+            raise _unfit(error) from error
+        prepared = self._prepared()
+        prepared.rows = pa.table({ROW: pa.array(range(asked.count), pa.int64()), **arrays})
+        found: list[dict[str, FeatureValue]] = [{} for _ in range(asked.count)]
+        for row in prepared.answer():
             found[row[0]] = dict(zip(names, row[1:], strict=True))
         return found
 
@@ -114,65 +183,22 @@ class OnlineFeatures:
         prepared: _RequestSql = self._thread.prepared
         return prepared
 
-    def _with_views(
-        self, own: list[dict[str, FeatureValue]], columns: dict[str, list[Any]], moment: datetime
-    ) -> list[FeatureVector]:
-        keyed = self._keyed(columns)
-        degraded = False
-        try:
-            found = self._online(keyed, len(own))
-        except ServiceUnavailableError:
-            if self._reads is None or any(view.view.on_outage == "refuse" for view in self._catalog.views):
-                raise
-            degraded = True
-            found = [[None] * len(own) for _ in keyed]
-        vectors = []
-        for number, values in enumerate(own):
-            missing, stale = [], []
-            for view, entities in zip(self._catalog.views, found, strict=True):
-                online = entities[number]
-                state = _state(online, view.view.ttl, moment)
-                if state != "present" and not degraded:
-                    _fall_back(view, state, {key: columns[key][number] for key in view.keys})
-                if state == "missing":
-                    missing.append(view.name)
-                elif state == "stale":
-                    stale.append(view.name)
-                values.update(_values(view, online if state == "present" else None))
-            vectors.append(FeatureVector(values, tuple(missing), tuple(stale), degraded))
-        return vectors
 
-    def _keyed(self, columns: Mapping[str, list[Any]]) -> list[list[tuple[int, bytes]]]:
-        """For each view the numbers of the rows that have its key, with the key: no entity is null."""
-        try:
-            return [
-                [
-                    (number, key(values))
-                    for number, values in enumerate(zip(*(columns[name] for name in names), strict=True))
-                    if None not in values
-                ]
-                for names, key in self._entities
-            ]
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(
-                f"a request field does not fit its type: {error}", next_step="see the request's schema"
-            ) from error
+@dataclass(frozen=True)
+class _Asked:
+    """Some requests, by column.
 
-    def _online(self, keyed: list[list[tuple[int, Any]]], count: int) -> list[list[Found | None]]:
-        """What is online for each view and row."""
-        keys = [[key for _, key in each] for each in keyed]
-        answers = self._reads.read(lambda: self._read(keys)) if self._reads else self._read(keys)
-        found: list[list[Found | None]] = [[None] * count for _ in keyed]
-        for each, numbered, answer in zip(found, keyed, answers, strict=True):
-            for (number, _), online in zip(numbered, answer, strict=True):
-                each[number] = online
-        return found
+    Attributes:
+        count: How many.
+        moment: The prediction's time, UTC.
+        columns: The catalog's columns of requests, a value for each request.
+        keys: For each view its entity of each request as the store names it; None where a part of it is null.
+    """
 
-    def _read(self, keys: list[list[Any]]) -> list[list[Found | None]]:
-        feast_store: Any = store(self._use_case)
-        asked = list(zip(self._registered, keys, strict=True))
-        found: list[list[Found | None]] = feast_store.provider.online_store.read_views(feast_store.config, asked)
-        return found
+    count: int
+    moment: datetime
+    columns: dict[str, list[Any]]
+    keys: list[list[bytes | None]]
 
 
 class _RequestSql:
@@ -228,16 +254,22 @@ def _registered(use_case: UseCase, views: Sequence[CompiledView]) -> list[Featur
     return [registered_view(use_case, view.name) for view in views]
 
 
-def _typed(request: Mapping[str, Any], name: str, kind: str, default: datetime | None) -> object:
-    value = request.get(name, default)
-    if kind != "timestamp" or value is None:
-        return value
+def _times(requests: Sequence[Mapping[str, Any]], name: str, default: datetime | None) -> list[datetime | None]:
+    """A column of times, UTC."""
+    return [None if (value := r.get(name, default)) is None else _time(name, value) for r in requests]
+
+
+def _time(name: str, value: Any) -> datetime:
     try:
         return utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
     except (ValueError, AttributeError) as error:
         raise ConfigurationError(
             f"request field {name} is no time: {value!r:.60}", next_step="give ISO 8601 with a time zone"
         ) from error
+
+
+def _unfit(error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"a request field does not fit its type: {error}", next_step="see the request's schema")
 
 
 def _fall_back(view: CompiledView, state: str, entity: dict[str, Any]) -> None:
@@ -258,12 +290,6 @@ def _state(online: Found | None, ttl: timedelta | None, moment: datetime) -> str
     return "stale" if ttl is not None and moment - online[0] > ttl else "present"
 
 
-def _values(view: CompiledView, online: Found | None) -> dict[str, FeatureValue]:
-    values: dict[str, FeatureValue] = dict.fromkeys(view.features)
-    if online is None:
-        return values
-    if online[1].keys() <= values.keys():
-        values.update(online[1])
-    else:  # there are values of features that are defined no more
-        values.update((name, value) for name, value in online[1].items() if name in values)
-    return values
+def _defined(values: Mapping[str, FeatureValue], features: Mapping[str, None]) -> dict[str, FeatureValue]:
+    """Values without those of features that are defined no more."""
+    return {name: value for name, value in values.items() if name in features}

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import pandas as pd
@@ -164,13 +163,13 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             return connection.execute(statement, (wanted,)).rowcount
 
     def read_views(
-        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[bytes]]]
+        self, config: RepoConfig, asked: Sequence[tuple[FeatureView, Sequence[bytes | None]]]
     ) -> list[list[Found | None]]:
         """Read entities of several views in one query: all values are of one moment, and the server is asked once.
 
         Args:
             config: Feast's configuration.
-            asked: Views with the entities to look up, as ``entity_bytes`` makes them.
+            asked: Views with the entities to look up, as ``entity_bytes`` makes them; None is nobody.
 
         Returns:
             For each view, what is online of each of its entities, in order; None where there is nothing.
@@ -180,14 +179,14 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
             psycopg.Error: the database refused.
         """
         versioned = config.registry.enable_online_feature_view_versioning
-        keys = [list(entities) for _, entities in asked]
+        keys = [list({key for key in entities if key is not None}) for _, entities in asked]
         query = _select(tuple(compute_table_id(config.project, view, versioned) for view, _ in asked))
-        found: list[dict[bytes, Found]] = [{} for _ in asked]
+        found: list[dict[bytes | None, Found]] = [{} for _ in asked]
         with self._get_conn(config, autocommit=True) as connection:
             rows = connection.execute(query, keys, binary=True).fetchall()
         for number, key, features, values, moment in rows:
             found[number][key] = moment, _read(_one_of(tuple(features)), tuple(values))
-        return [[each.get(key) for key in wanted] for each, wanted in zip(found, keys, strict=True)]
+        return [[each.get(key) for key in wanted] for each, (_, wanted) in zip(found, asked, strict=True)]
 
     async def online_write_batch_async(self, *args: Any, **kwargs: Any) -> None:
         """Refused, as every asynchronous call: use the synchronous one in a thread.
@@ -344,7 +343,7 @@ def proto(value: Any, kind: str) -> Value:
 
 @lru_cache(maxsize=REMEMBERED)
 def _read(features: tuple[str, ...], contents: tuple[bytes, ...]) -> Mapping[str, FeatureValue]:
-    return MappingProxyType({name: _value(content) for name, content in zip(features, contents, strict=True)})
+    return {name: _value(content) for name, content in zip(features, contents, strict=True)}
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 from alembic import command
@@ -17,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
-from sqlalchemy import Connection, Engine, Executable, Row, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -57,15 +56,11 @@ def transaction() -> Iterator[Session]:
         yield session
 
 
-def first_row(query: Executable) -> Row[Any] | None:
-    """The first row of a query that needs no transaction; None without one. Costs half of what a session does."""
-    with _without_transactions(engine()).connect() as connection:
-        return connection.execute(query).first()
-
-
-@lru_cache(maxsize=2)
-def _without_transactions(engine: Engine) -> Engine:
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+def own_connection() -> Connection:
+    """A connection outside the pool and without transactions, for who asks all the time; the caller closes it."""
+    connection = engine().connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection.detach()
+    return connection
 
 
 @contextmanager

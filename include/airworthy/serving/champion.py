@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from airworthy.config import UseCase, get_settings
 from airworthy.errors import AirworthyError, ReleaseError
 from airworthy.ledger import promotions
-from airworthy.ledger.clock import data_now
+from airworthy.ledger.clock import Clock, wall_now
 from airworthy.ledger.tallies import report_tally
 from airworthy.serving import game_day
 from airworthy.serving.cache import ReleaseCache
@@ -62,8 +62,8 @@ class ChampionKeeper:
         self._looked = 0.0
         self._stage = stage
         self._refused: tuple[promotions.Traffic, float] | None = None
-        self._moment: datetime | None = None
-        self._moment_at = 0.0
+        self._clock = Clock(use_case)
+        self._moment: tuple[datetime, float] | None = None  # and when it was asked for (monotonic)
         self._stop = threading.Event()
         self._changed = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -84,6 +84,7 @@ class ChampionKeeper:
         self._changed.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._clock.close()
 
     def moment(self, max_age_s: float = 0.0) -> datetime:
         """Data time now, UTC; while the ledger is away, the newest that was seen.
@@ -91,14 +92,27 @@ class ChampionKeeper:
         Args:
             max_age_s: What was asked so lately is not asked again: the replay's clock is in the ledger.
         """
-        now = time.monotonic()
-        if self._moment is None or now - self._moment_at > max_age_s:
-            try:
-                self._moment = data_now(self.use_case)
-            except SQLAlchemyError:
-                self._moment = self._moment or self._cache.moment() or self.use_case.data.first_interval.start
-            self._moment_at = now
-        return self._moment
+        seen = self.seen(max_age_s)
+        if seen is not None:
+            return seen
+        asked_at = time.monotonic()
+        try:
+            moment = self._clock.now()
+        except SQLAlchemyError:
+            moment = (
+                self._moment[0] if self._moment else self._cache.moment() or self.use_case.data.first_interval.start
+            )
+        if self._moment is None or self._moment[1] < asked_at:  # else a thread that asked later was answered before
+            self._moment = moment, asked_at
+        return moment
+
+    def seen(self, max_age_s: float) -> datetime | None:
+        """Data time now, UTC, if nobody need be asked for it."""
+        if get_settings().clock == "wall":
+            return wall_now()
+        if self._moment is None or time.monotonic() - self._moment[1] > max_age_s:
+            return None
+        return self._moment[0]
 
     def _follow(self) -> None:
         while not self._stop.is_set():

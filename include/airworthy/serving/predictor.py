@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,11 +25,11 @@ from airworthy.ledger.clock import wall_now
 from airworthy.ledger.tallies import Role
 from airworthy.serving.cache import ReleaseCache
 from airworthy.serving.champion import ChampionKeeper, warm_up
-from airworthy.serving.contract import MAX_BATCH, Prediction, plain, request_model
+from airworthy.serving.contract import Prediction, plain, request_model
 from airworthy.serving.contract import example as sample
 from airworthy.serving.shadow import Shadow
 from airworthy.serving.spool import Spool, frame
-from airworthy.serving.together import Together
+from airworthy.serving.together import ENOUGH_ROWS, GROUPS, Together
 from airworthy.serving.trial import Scored, Serving, score, version_of
 from airworthy.training.model_files import LoadedModel
 
@@ -38,6 +40,7 @@ GIVEN_AGE = 1.0
 QUICK_ROWS = 20
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ class Predictor:
         cache = ReleaseCache(settings.var / "serving_cache", use_case.name)
         self.keeper = ChampionKeeper(use_case, cache, self._warm, self._unfit, stage=stage)
         self.shadow = Shadow(self.keeper.counts)
-        self._together = Together(self._compute_all, self._keep, most=MAX_BATCH)
+        self._threads = ThreadPoolExecutor(GROUPS, thread_name_prefix="answers")
+        self._together = Together(self._compute_all, self._compute_slow, self._keep)
         self._spool = Spool(settings.spool, use_case.name, settings.service_instance, sync_ms=settings.spool_sync_ms)
         self._patience = settings.online_timeout
         self._threshold = use_case.problem.threshold
@@ -101,6 +105,7 @@ class Predictor:
     def stop(self) -> None:
         """Answer what waits, stop following, and close the spool."""
         self._together.stop()
+        self._threads.shutdown()
         self.shadow.stop()
         self.keeper.stop()
         self._spool.close()
@@ -117,7 +122,7 @@ class Predictor:
             ServiceUnavailableError: a feature view that declares no prediction without it has no value, the prediction log
                 cannot be written, or too many are waiting.
         """
-        return await self._ask([request.model_dump() for request in requests], given=False, pinned=pinned)
+        return await self._ask([vars(request) for request in requests], given=False, pinned=pinned)
 
     async def score(self, rows: Sequence[Mapping[str, Any]], *, pinned: bool = False) -> Answered:
         """Answer rows of the model's own inputs, as they are given: nothing is looked up.
@@ -165,18 +170,45 @@ class Predictor:
                 log.exception("a request to %s cannot be answered", self.use_case.name)
             return [error]
 
-    def _compute(self, calls: list[Asked]) -> list[Answered]:
-        serving = self.serving()
-        moment = self.keeper.moment(GIVEN_AGE if calls[0].given else LOOKUP_AGE)
+    async def _compute_slow(self, group: Sequence[Asked]) -> list[Answered | Exception]:
+        """Answer calls that wait for the online store, or have many rows.
+
+        Few rows are computed on the event loop. In a thread is what has many, and what goes wrong: there each call is answered
+        by itself.
+        """
+        online, few = self._features, sum(len(asked.rows) for asked in group) <= ENOUGH_ROWS
+        if online is not None and few and not any(asked.given for asked in group):
+            try:
+                serving = self.serving()
+                moment = self.keeper.seen(LOOKUP_AGE)
+                if moment is None:
+                    moment = await self._in_thread(self.keeper.moment, LOOKUP_AGE)
+                vectors = await online.alookup([row for asked in group for row in asked.rows], moment)
+                return list(self._answered(serving, group, moment, vectors, final=False))
+            except Exception:
+                log.debug("a group of requests is answered one by one", exc_info=True)
+        return await self._in_thread(self._compute_all, group)
+
+    async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def _compute(self, calls: Sequence[Asked]) -> list[Answered]:
+        serving, given = self.serving(), calls[0].given
+        moment = self.keeper.moment(GIVEN_AGE if given else LOOKUP_AGE)
         rows = [row for asked in calls for row in asked.rows]
-        if calls[0].given:
-            fields = list[Mapping[str, Any]]([{}] * len(rows))
-            vectors = [FeatureVector(_of_columns(row, serving.model.columns)) for row in rows]
-        else:
-            fields, vectors = rows, self._lookup(rows, moment)
+        columns = serving.model.columns
+        vectors = [FeatureVector(_of_columns(r, columns)) for r in rows] if given else self._lookup(rows, moment)
+        return self._answered(serving, calls, moment, vectors, final=len(calls) == 1)
+
+    def _answered(
+        self, serving: Serving, calls: Sequence[Asked], moment: datetime, vectors: list[FeatureVector], *, final: bool
+    ) -> list[Answered]:
+        """Score, and make the answers and their records."""
+        rows = [row for asked in calls for row in asked.rows]
+        fields = list[Mapping[str, Any]]([{}] * len(rows)) if calls[0].given else rows
         split = serving.trial is not None and serving.trial.share > 0
         keys = [self._key(row) if split and not asked.pinned else None for asked in calls for row in asked.rows]
-        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=len(calls) == 1)
+        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=final)
         ids = new_ids(len(rows))
         predictions = [self._prediction(i, serving, v, s) for i, v, s in zip(ids, vectors, scored, strict=True)]
         common: dict[str, Any] = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from airworthy.errors import ServiceUnavailableError
 
-WORKERS = 2  # one waits for a database while the other scores
+GROUPS = 3  # one waits for a database while another one is computed
 MAX_WAITING = 20_000
-# With so many rows a group is begun, whatever else the network has: the loop must not be busy with one for long.
+# With so many rows a group is begun, whatever else waits: the loop must not be busy with one for long.
 ENOUGH_ROWS = 64
 
 log = logging.getLogger(__name__)
@@ -37,51 +38,46 @@ class _Item(Generic[Work, Answer]):
 class Together(Generic[Work, Answer]):
     """Gathers calls of one event loop into groups; computes their answers, keeps them, and only then gives them.
 
-    All that the network has for the event loop is read before any of it is begun. Quick calls are then computed on the loop:
-    handing them to a thread, which would want the interpreter at the same time as the loop, costs more. What may wait for a
-    database is computed in threads. Whatever may wait for the disk is done in one thread always.
+    All that the network has for the event loop is read before any of it is begun. Everything is computed on the loop, but for what
+    waits: a thread that computes wants the interpreter at the same time as the loop, and both wait for each other. Whatever may
+    wait for the disk is done in one thread always.
 
     Args:
-        compute: Answers a group: for each of its calls, in order, the answer or the exception.
+        compute: Answers a group of quick calls: for each of them, in order, the answer or the exception.
+        compute_slow: The same for calls that wait for something. A few groups of them are under way at the same time, and what
+            comes meanwhile is the next one.
         keep: Told the answers of a group before they are given; gives them back, or the exceptions that come instead.
-        most: A group that a thread computes takes nothing more of what waits when it has so many rows.
         waiting: With so many rows waiting a call is refused: a flood must not fill the memory, nor make everybody wait.
     """
 
     def __init__(
         self,
         compute: Callable[[Sequence[Work]], Sequence[Answer | Exception]],
+        compute_slow: Callable[[Sequence[Work]], Awaitable[Sequence[Answer | Exception]]],
         keep: Callable[[Sequence[Answer | Exception]], Sequence[Answer | Exception]],
         *,
-        most: int,
         waiting: int = MAX_WAITING,
     ) -> None:
         self._compute = compute
+        self._compute_slow = compute_slow
         self._keep = keep
-        self._most = most
         self._limit = waiting
         self._waiting = 0
         self._turn: list[_Item[Work, Answer]] = []
         self._turn_rows = 0
-        self._queue: SimpleQueue[list[_Item[Work, Answer]] | None] = SimpleQueue()
+        self._slow: deque[_Item[Work, Answer]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
         self._computed: SimpleQueue[tuple[list[_Item[Work, Answer]], Sequence[Answer | Exception]] | None] = (
             SimpleQueue()
         )
-        self._workers: list[threading.Thread] = []
         self._keeper = threading.Thread(target=self._keep_computed, name="answers-kept")
 
     def start(self) -> None:
-        """Start the threads."""
-        self._workers = [threading.Thread(target=self._work, name=f"answers-{n}") for n in range(WORKERS)]
-        for thread in [*self._workers, self._keeper]:
-            thread.start()
+        """Start the thread that keeps answers."""
+        self._keeper.start()
 
     def stop(self) -> None:
-        """End the threads, once what they were given is answered. Nobody asks any more by then."""
-        for _ in self._workers:
-            self._queue.put(None)
-        for thread in self._workers:
-            thread.join()
+        """End it, once what was computed is answered. Nobody asks any more by then."""
         self._computed.put(None)
         self._keeper.join()
 
@@ -116,44 +112,38 @@ class Together(Generic[Work, Answer]):
             loop.call_soon(self._end_of_turn, loop, len(self._turn))
             return
         turn, self._turn, self._turn_rows = self._turn, [], 0
-        for slow in self._portions([item for item in turn if not item.quick]):
-            self._queue.put(slow)  # together, or each of them would wake a thread
+        self._slow += [item for item in turn if not item.quick]
+        self._begin_slow()
         if group := [item for item in turn if item.quick]:
             self._computed.put((group, self._answers(group)))
 
-    def _portions(self, items: list[_Item[Work, Answer]]) -> list[list[_Item[Work, Answer]]]:
-        """Items in order, in lists that have ``most`` rows at most, or one item."""
-        portions, rows = list[list[_Item[Work, Answer]]](), 0
-        for item in items:
-            if not portions or rows + item.rows > self._most:
-                portions.append([])
-                rows = 0
-            portions[-1].append(item)
-            rows += item.rows
-        return portions
+    def _begin_slow(self) -> None:
+        while self._slow and len(self._under_way) < GROUPS:
+            group = [self._slow.popleft()]
+            rows = group[0].rows
+            while self._slow and (rows := rows + self._slow[0].rows) <= ENOUGH_ROWS:
+                group.append(self._slow.popleft())
+            task = asyncio.create_task(self._answer_slow(group))
+            self._under_way.add(task)
+            task.add_done_callback(self._slow_done)
+
+    async def _answer_slow(self, group: list[_Item[Work, Answer]]) -> None:
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await self._compute_slow([one.work for one in group])
+        except Exception as error:
+            answers = _failed(group, error)
+        self._computed.put((group, answers))
+
+    def _slow_done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._begin_slow()
 
     def _answers(self, group: list[_Item[Work, Answer]]) -> Sequence[Answer | Exception]:
         try:
             return self._compute([one.work for one in group])
         except Exception as error:
-            log.exception("a group of requests could not be answered")
-            return [error] * len(group)
-
-    def _work(self) -> None:
-        while (waiting := self._queue.get()) is not None:
-            group, last = list(waiting), False
-            while sum(item.rows for item in group) < self._most and not last:
-                try:
-                    more = self._queue.get_nowait()
-                except Empty:
-                    break
-                if more is None:
-                    last = True
-                else:
-                    group += more
-            self._computed.put((group, self._answers(group)))
-            if last:
-                return
+            return _failed(group, error)
 
     def _keep_computed(self) -> None:
         while (computed := self._computed.get()) is not None:
@@ -186,3 +176,8 @@ class Together(Generic[Work, Answer]):
                 item.future.set_exception(answer)
             else:
                 item.future.set_result(answer)
+
+
+def _failed(group: list[Any], error: Exception) -> list[Exception]:
+    log.error("a group of requests could not be answered", exc_info=error)
+    return [error] * len(group)

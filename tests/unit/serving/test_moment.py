@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airworthy.serving import champion
+from airworthy.ledger.clock import Clock
 from airworthy.serving.champion import ChampionKeeper
 
 DAYS_AGO, NOW = datetime(2013, 1, 3, tzinfo=UTC), datetime(2013, 2, 3, tzinfo=UTC)
@@ -23,14 +23,15 @@ def test_who_needs_the_moment_while_another_asks_for_it_does_not_get_an_old_one(
     told = iter([DAYS_AGO])
     answer, asked = threading.Event(), threading.Semaphore(0)
 
-    def data_now(_: object) -> datetime:
+    def now(_: object) -> datetime:
         if old := next(told, None):
             return old
         asked.release()
         assert answer.wait(10)
         return NOW
 
-    monkeypatch.setattr(champion, "data_now", data_now)
+    monkeypatch.setenv("AIRWORTHY_CLOCK", "replay")
+    monkeypatch.setattr(Clock, "now", now)
     use_case: Any = SimpleNamespace(name="x")
     nothing: Any = None
     keeper = ChampionKeeper(use_case, nothing, nothing, nothing)

@@ -4,69 +4,109 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from airworthy.errors import ServiceUnavailableError
-from airworthy.serving.together import ENOUGH_ROWS, Together
+from airworthy.serving.together import ENOUGH_ROWS, GROUPS, Together
+
+
+def answers(group: Sequence[int]) -> list[int | Exception]:
+    return [ValueError(str(n)) if n == 7 else n * 2 for n in group]
+
+
+async def never(group: Sequence[int]) -> list[int | Exception]:
+    raise AssertionError(f"quick calls {group} were not computed at once")
+
+
+def together_of(
+    slow: Callable[[Sequence[int]], Awaitable[Sequence[int | Exception]]], **options: int
+) -> Together[int, int]:
+    made: Together[int, int] = Together(answers, slow, list, **options)
+    made.start()
+    return made
 
 
 def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
     groups: list[list[int]] = []
-    go = threading.Event()
-
-    def answer(group: Sequence[int]) -> list[int | Exception]:
-        groups.append(list(group))
-        go.wait(10)
-        return [ValueError(str(n)) if n == 7 else n * 2 for n in group]
 
     async def ask() -> list[int | BaseException]:
+        go = asyncio.Event()
+
+        async def slow(group: Sequence[int]) -> list[int | Exception]:
+            groups.append(list(group))
+            await go.wait()
+            return answers(group)
+
+        together = together_of(slow)
         waiting = []
-        for turn in range(5):
+        for turn in range(GROUPS + 2):
             waiting += [asyncio.ensure_future(together.ask(4 * turn + n, 1)) for n in range(4)]
             await asyncio.sleep(0.01)
-            while len(groups) < min(2, turn + 1):  # each of the threads begins with a turn
-                await asyncio.sleep(0.01)
         go.set()
-        return await asyncio.gather(*waiting, return_exceptions=True)
+        try:
+            return await asyncio.gather(*waiting, return_exceptions=True)
+        finally:
+            await asyncio.to_thread(together.stop)
 
-    together: Together[int, int] = Together(answer, list, most=8)
-    together.start()
     found = asyncio.run(ask())
-    together.stop()
-    assert [n for n in found if not isinstance(n, BaseException)] == [n * 2 for n in range(20) if n != 7]
+    count = 4 * (GROUPS + 2)
+    assert [n for n in found if not isinstance(n, BaseException)] == [n * 2 for n in range(count) if n != 7]
     assert str(found[7]) == "7"
-    # Both threads have a turn each, and what came meanwhile is taken together, until there are enough rows.
-    assert sorted(map(len, groups)) == [4, 4, 4, 8]
-    assert sorted(n for group in groups for n in group) == list(range(20))
+    # So many turns are under way at once, and what came meanwhile is taken together.
+    assert list(map(len, groups)) == [*[4] * GROUPS, 8]
+    assert [n for group in groups for n in group] == list(range(count))
 
 
-def test_large_calls_of_one_turn_are_groups_of_their_own() -> None:
+def test_a_group_has_enough_rows_or_one_large_call() -> None:
     groups: list[list[int]] = []
 
-    def answer(group: Sequence[int]) -> list[int | Exception]:
+    async def slow(group: Sequence[int]) -> list[int | Exception]:
         groups.append(list(group))
+        await asyncio.sleep(0)
         return list(group)
 
     async def ask() -> list[int]:
-        return await asyncio.gather(*(together.ask(n, rows) for n, rows in enumerate([8, 8, 3, 5, 1])))
+        together = together_of(slow)
+        large, half = 2 * ENOUGH_ROWS, ENOUGH_ROWS // 2
+        try:
+            asked = (together.ask(n, rows) for n, rows in enumerate([large, ENOUGH_ROWS, half, half, 1, large, 1, 1]))
+            return await asyncio.gather(*asked)
+        finally:
+            await asyncio.to_thread(together.stop)
 
-    together: Together[int, int] = Together(answer, list, most=8)
-    together.start()
-    assert asyncio.run(ask()) == [0, 1, 2, 3, 4]
-    together.stop()
-    assert sorted(groups) == [[0], [1], [2, 3], [4]]
+    assert asyncio.run(ask()) == list(range(8))
+    assert groups == [[0], [1], [2, 3], [4], [5], [6, 7]]
 
 
-def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None:
-    go = threading.Event()
-
-    def answer(group: Sequence[int]) -> list[int | Exception]:
-        go.wait(10)
+def test_a_group_that_fails_as_a_whole_gives_its_error_to_each_and_the_next_one_is_answered() -> None:
+    async def slow(group: Sequence[int]) -> list[int | Exception]:
+        await asyncio.sleep(0)
+        if 1 in group:
+            raise OSError("gone")
         return list(group)
 
     async def ask() -> None:
+        together = together_of(slow)
+        for _ in range(2 * GROUPS):  # none of them is under way for ever
+            found = await asyncio.gather(together.ask(1, 1), together.ask(2, 1), return_exceptions=True)
+            assert list(map(str, found)) == ["gone", "gone"]
+        assert await together.ask(3, 1) == 3
+        await asyncio.to_thread(together.stop)
+
+    asyncio.run(ask())
+
+
+def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None:
+    async def ask() -> None:
+        go = asyncio.Event()
+
+        async def slow(group: Sequence[int]) -> list[int | Exception]:
+            await go.wait()
+            return list(group)
+
+        together = together_of(slow, waiting=1000)
         waiting = asyncio.ensure_future(together.ask(1, 900))
         await asyncio.sleep(0)
         with pytest.raises(ServiceUnavailableError, match="900 requests are waiting"):
@@ -74,11 +114,9 @@ def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None
         go.set()
         assert await waiting == 1
         assert await together.ask(2, 101) == 2
+        await asyncio.to_thread(together.stop)
 
-    together: Together[int, int] = Together(answer, list, most=1000, waiting=1000)
-    together.start()
     asyncio.run(ask())
-    together.stop()
 
 
 def test_quick_calls_of_one_turn_are_computed_on_the_loop_and_given_when_they_are_kept() -> None:
@@ -103,7 +141,7 @@ def test_quick_calls_of_one_turn_are_computed_on_the_loop_and_given_when_they_ar
         go.set()
         return await asyncio.gather(*waiting, return_exceptions=True)
 
-    together: Together[int, int] = Together(compute, keep, most=1000)
+    together: Together[int, int] = Together(compute, never, keep)
     together.start()
     found = asyncio.run(ask())
     together.stop()
@@ -133,7 +171,7 @@ def test_quick_calls_gather_as_long_as_more_come_but_not_without_end() -> None:
             await asyncio.sleep(0)
         assert await asyncio.gather(*waiting) == list(range(count))
 
-    together: Together[int, int] = Together(compute, list, most=1000)
+    together: Together[int, int] = Together(compute, never, list)
     together.start()
     asyncio.run(ask(rows=1, count=20))
     assert groups == [list(range(20))]
@@ -151,7 +189,10 @@ def test_an_answer_that_cannot_be_kept_is_not_given() -> None:
         with pytest.raises(OSError, match="gone"):
             await together.ask(1, 1, quick=quick)
 
-    together: Together[int, int] = Together(list, keep, most=1000)
+    async def slow(group: Sequence[int]) -> list[int | Exception]:
+        return list(group)
+
+    together: Together[int, int] = Together(list, slow, keep)
     together.start()
     asyncio.run(ask(quick=True))
     asyncio.run(ask(quick=False))
