@@ -44,7 +44,8 @@ class Settings(BaseSettings):
         forms: Folder of what Airflow's forms offer; workers write it and the DAG processor reads it.
         spool_sync_ms: How the log is synced to the disk, against the loss of power: 0, before the answers leave, once for all
             requests in flight; a longer time, in the background that often; -1, when the system likes.
-        online_timeout: Seconds that the prediction service waits for the online store before what the views declare counts.
+        online_timeout: Seconds that the prediction service waits for the online store before what the views declare counts, and
+            for the replay clock before the newest moment that it saw does.
         forget_key: Secret of the digests of forgotten keys; by default one that is made in ``var/secrets``.
         lease_seconds: After this long without a sign of life the ledger takes locks and transactions from a process.
         keep_days: Days after which replaced data (old table versions, Data Docs of earlier runs) may be removed.

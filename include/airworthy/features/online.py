@@ -62,7 +62,9 @@ class OnlineFeatures:
         what = f"the online store of {use_case.name}"
         nothing: list[list[bytes | None]] = [[] for _ in self._registered]
         self._views = [(view, dict.fromkeys(view.features)) for view in self._catalog.views]
-        self._reads = BoundedReads(what, patience, lambda: self._read(nothing)) if patience else None
+        self._reads: BoundedReads | None = None
+        if patience and self._registered:
+            self._reads = BoundedReads(what, patience, lambda: self._read(nothing))
         self._refuses = any(view.view.on_outage == "refuse" for view in self._catalog.views)
 
     def lookup(self, requests: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:

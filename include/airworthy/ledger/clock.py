@@ -25,7 +25,7 @@ def data_now(use_case: UseCase) -> datetime:
 
 
 class Clock:
-    """``data_now`` for who asks many times a second: over a connection of its own. Safe for threads.
+    """``data_now`` for who asks many times a second: over a connection of its own. Safe for threads, not for forks.
 
     Args:
         use_case: The use case.
@@ -46,20 +46,26 @@ class Clock:
         if get_settings().clock == "wall":
             return wall_now()
         with self._lock:
+            kept = self._connection is not None
             try:
                 return self._asked()
             except SQLAlchemyError:
                 self._drop()
+                if not kept:
+                    raise
             try:
-                return self._asked()  # the server was restarted meanwhile, or it is away
+                return self._asked()  # the server may have been restarted meanwhile
             except SQLAlchemyError:
                 self._drop()
                 raise
 
     def close(self) -> None:
-        """Close the connection."""
-        with self._lock:
-            self._drop()
+        """Close the connection, unless somebody waits for an answer that does not come."""
+        if self._lock.acquire(timeout=1):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
 
     def _asked(self) -> datetime:
         if self._connection is None:

@@ -25,6 +25,8 @@ from airworthy.errors import ServiceUnavailableError
 
 log = logging.getLogger(__name__)
 
+# A server whose machine is gone says nothing: whoever waits for it goes on after so long.
+GONE = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 30_000}
 LOCKS = {
     "migrate": 1, "features": 2, "register": 3, "train": 4, "collect": 5, "housekeeping": 6, "tried": 7, "search": 8,
     "switch": 9,
@@ -36,7 +38,8 @@ def _engine(dsn: str, pid: int) -> Engine:
     # One engine a process: Airflow's tasks are forks, and connections do not survive a fork.
     # A process that is stopped in the middle of a transaction must not keep its row locks from the others for ever.
     options = f"-c timezone=UTC -c idle_in_transaction_session_timeout={get_settings().lease_seconds * 1000}"
-    return create_engine(dsn, pool_pre_ping=True, pool_size=4, max_overflow=8, connect_args={"options": options})
+    arguments = {"options": options, **GONE}
+    return create_engine(dsn, pool_pre_ping=True, pool_size=4, max_overflow=8, connect_args=arguments)
 
 
 def engine() -> Engine:

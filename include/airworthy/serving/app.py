@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -28,6 +29,7 @@ from airworthy.serving.routes import readiness, router
 # As many as the ledger's connections: more threads would only wait for each other.
 THREADS = 12
 STAGE = "AIRWORTHY_SERVING_STAGE"
+RETIRE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def create_app() -> ShortWay:
         try:
             yield
         finally:
-            await anyio.to_thread.run_sync(_stop, list(predictors.values()))
+            await _stop(list(predictors.values()))
             metrics.write()
 
     app: FastAPI = FastAPIOffline(
@@ -96,9 +98,16 @@ def create_app() -> ShortWay:
     return ShortWay(app, handlers=error_handlers(), count=metrics.answered)
 
 
-def _stop(predictors: list[Predictor]) -> None:
+async def _stop(predictors: list[Predictor]) -> None:
     for predictor in predictors:
-        predictor.stop()
-    if not any(p.staged for p in predictors):
+        await predictor.stop()
+    if any(predictor.staged for predictor in predictors):
+        return
+
+    def tell() -> None:
         with suppress(SQLAlchemyError):  # the ledger forgets a silent worker by itself after ten seconds
             retire_worker(get_settings().service_instance, os.getpid())
+
+    teller = threading.Thread(target=tell, daemon=True)  # a ledger that hangs must not keep the process
+    teller.start()
+    await anyio.to_thread.run_sync(teller.join, RETIRE_SECONDS)

@@ -16,7 +16,8 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from airworthy.config import UseCase, get_settings
-from airworthy.errors import AirworthyError, ReleaseError
+from airworthy.errors import AirworthyError, ReleaseError, ServiceUnavailableError
+from airworthy.features.bounded import BoundedReads
 from airworthy.ledger import promotions
 from airworthy.ledger.clock import Clock, wall_now
 from airworthy.ledger.tallies import report_tally
@@ -29,6 +30,7 @@ POLL_SECONDS = 0.2
 REPORT_SECONDS = 1.0
 DEFINITIONS_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+STOP_SECONDS = 5.0
 UNREAD = "could not be read"
 """In the error of a worker that could not get at a release, whatever the release is like."""
 
@@ -63,6 +65,8 @@ class ChampionKeeper:
         self._stage = stage
         self._refused: tuple[promotions.Traffic, float] | None = None
         self._clock = Clock(use_case)
+        self._asks = BoundedReads(f"the clock of {use_case.name}", get_settings().online_timeout, self._clock.now)
+        self._moment_lock = threading.Lock()
         self._moment: tuple[datetime, float] | None = None  # and when it was asked for (monotonic)
         self._stop = threading.Event()
         self._changed = threading.Event()
@@ -82,29 +86,34 @@ class ChampionKeeper:
         """End both threads."""
         self._stop.set()
         self._changed.set()
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         self._clock.close()
 
     def moment(self, max_age_s: float = 0.0) -> datetime:
-        """Data time now, UTC; while the ledger is away, the newest that was seen.
+        """Data time now, UTC; while the ledger does not answer, the newest that was seen. For a thread that may wait.
 
         Args:
             max_age_s: What was asked so lately is not asked again: the replay's clock is in the ledger.
         """
-        seen = self.seen(max_age_s)
-        if seen is not None:
+        if seen := self.seen(max_age_s):
             return seen
         asked_at = time.monotonic()
         try:
-            moment = self._clock.now()
-        except SQLAlchemyError:
-            moment = (
-                self._moment[0] if self._moment else self._cache.moment() or self.use_case.data.first_interval.start
-            )
-        if self._moment is None or self._moment[1] < asked_at:  # else a thread that asked later was answered before
-            self._moment = moment, asked_at
-        return moment
+            return self._saw(self._asks.result(self._asks.begin(self._clock.now)), asked_at)
+        except ServiceUnavailableError:
+            return self._newest()
+
+    async def amoment(self, max_age_s: float = 0.0) -> datetime:
+        """The same for an event loop, which goes on meanwhile."""
+        if seen := self.seen(max_age_s):
+            return seen
+        asked_at = time.monotonic()
+        try:
+            return self._saw(await self._asks.aresult(self._asks.begin(self._clock.now)), asked_at)
+        except ServiceUnavailableError:
+            return self._newest()
 
     def seen(self, max_age_s: float) -> datetime | None:
         """Data time now, UTC, if nobody need be asked for it."""
@@ -113,6 +122,14 @@ class ChampionKeeper:
         if self._moment is None or time.monotonic() - self._moment[1] > max_age_s:
             return None
         return self._moment[0]
+
+    def _saw(self, moment: datetime, asked_at: float) -> datetime:
+        with self._moment_lock:  # who asked first may be answered last; the clock never goes back
+            self._moment = max(self._moment or (moment, asked_at), (moment, asked_at))
+        return moment
+
+    def _newest(self) -> datetime:
+        return self._moment[0] if self._moment else self._cache.moment() or self.use_case.data.first_interval.start
 
     def _follow(self) -> None:
         while not self._stop.is_set():

@@ -7,8 +7,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,12 +53,14 @@ class Asked:
         given: Whether they are rows of the model's inputs.
         pinned: The caller asked for the champion's version: no challenger answers.
         started: When the call came (``perf_counter``).
+        moment: Of given rows: the prediction's time, if nobody need be asked for it.
     """
 
     rows: Sequence[Mapping[str, Any]]
     given: bool
     pinned: bool
     started: float
+    moment: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,13 @@ class Predictor:
         self.shadow.start()
         self._together.start()
 
-    def stop(self) -> None:
-        """Answer what waits, stop following, and close the spool."""
-        self._together.stop()
-        self._threads.shutdown()
+    async def stop(self) -> None:
+        """Answer what is under way, stop following, and close the spool."""
+        await self._together.stop()
+        await self._in_thread(self._stop)
+        self._threads.shutdown(wait=False)
+
+    def _stop(self) -> None:
         self.shadow.stop()
         self.keeper.stop()
         self._spool.close()
@@ -138,8 +144,9 @@ class Predictor:
         return await self._ask(rows, given=True, pinned=pinned)
 
     async def _ask(self, rows: Sequence[Mapping[str, Any]], *, given: bool, pinned: bool) -> Answered:
-        asked = Asked(rows, given, pinned, time.perf_counter())
-        return await self._together.ask(asked, len(rows), quick=given and len(rows) <= QUICK_ROWS)
+        moment = self.keeper.seen(GIVEN_AGE) if given else None
+        asked = Asked(rows, given, pinned, time.perf_counter(), moment)
+        return await self._together.ask(asked, len(rows), quick=moment is not None and len(rows) <= QUICK_ROWS)
 
     def _compute_all(self, group: Sequence[Asked]) -> list[Answered | Exception]:
         """Answer the calls of a group."""
@@ -164,51 +171,60 @@ class Predictor:
         try:
             return list(self._compute(calls))
         except Exception as error:
-            if len(calls) > 1:
-                return [answer for one in calls for answer in self._computed([one])]
-            if not isinstance(error, AirworthyError):
-                log.exception("a request to %s cannot be answered", self.use_case.name)
-            return [error]
+            return self._one_by_one(calls) if len(calls) > 1 else [self._told(error)]
+
+    def _one_by_one(self, calls: Sequence[Asked]) -> list[Answered | Exception]:
+        return [answer for one in calls for answer in self._computed([one])]
+
+    def _told(self, error: Exception) -> Exception:
+        if not isinstance(error, AirworthyError):
+            log.error("a request to %s cannot be answered", self.use_case.name, exc_info=error)
+        return error
 
     async def _compute_slow(self, group: Sequence[Asked]) -> list[Answered | Exception]:
-        """Answer calls that wait for the online store, or have many rows.
+        """Answer calls that wait for something, or have many rows.
 
-        Few rows are computed on the event loop. In a thread is what has many, and what goes wrong: there each call is answered
-        by itself.
+        Few rows are computed on the event loop. In a thread are computed calls with many rows, and each call by itself when
+        something goes wrong with a group.
         """
-        online, few = self._features, sum(len(asked.rows) for asked in group) <= ENOUGH_ROWS
-        if online is not None and few and not any(asked.given for asked in group):
-            try:
-                serving = self.serving()
-                moment = self.keeper.seen(LOOKUP_AGE)
-                if moment is None:
-                    moment = await self._in_thread(self.keeper.moment, LOOKUP_AGE)
-                vectors = await online.alookup([row for asked in group for row in asked.rows], moment)
-                return list(self._answered(serving, group, moment, vectors, final=False))
-            except Exception:
-                log.debug("a group of requests is answered one by one", exc_info=True)
-        return await self._in_thread(self._compute_all, group)
+        few = sum(len(asked.rows) for asked in group) <= ENOUGH_ROWS
+        if not few or self._features is None or len({asked.given for asked in group}) > 1:
+            return await self._in_thread(self._compute_all, group)
+        try:
+            return list(await self._compute_few(group))
+        except Exception as error:
+            return await self._in_thread(self._one_by_one, group) if len(group) > 1 else [self._told(error)]
+
+    async def _compute_few(self, calls: Sequence[Asked]) -> list[Answered]:
+        serving, given = self.serving(), calls[0].given
+        moment = await self.keeper.amoment(GIVEN_AGE if given else LOOKUP_AGE)
+        rows = [row for asked in calls for row in asked.rows]
+        if given:
+            vectors = _of_columns(rows, serving.model.columns)
+        else:
+            with self._looking_up():
+                vectors = await self._online().alookup(rows, moment)
+        return self._answered(serving, calls, moment, vectors)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _compute(self, calls: Sequence[Asked]) -> list[Answered]:
         serving, given = self.serving(), calls[0].given
-        moment = self.keeper.moment(GIVEN_AGE if given else LOOKUP_AGE)
+        moment = calls[0].moment or self.keeper.moment(GIVEN_AGE if given else LOOKUP_AGE)
         rows = [row for asked in calls for row in asked.rows]
-        columns = serving.model.columns
-        vectors = [FeatureVector(_of_columns(r, columns)) for r in rows] if given else self._lookup(rows, moment)
-        return self._answered(serving, calls, moment, vectors, final=len(calls) == 1)
+        vectors = _of_columns(rows, serving.model.columns) if given else self._lookup(rows, moment)
+        return self._answered(serving, calls, moment, vectors)
 
     def _answered(
-        self, serving: Serving, calls: Sequence[Asked], moment: datetime, vectors: list[FeatureVector], *, final: bool
+        self, serving: Serving, calls: Sequence[Asked], moment: datetime, vectors: list[FeatureVector]
     ) -> list[Answered]:
         """Score, and make the answers and their records."""
         rows = [row for asked in calls for row in asked.rows]
         fields = list[Mapping[str, Any]]([{}] * len(rows)) if calls[0].given else rows
         split = serving.trial is not None and serving.trial.share > 0
         keys = [self._key(row) if split and not asked.pinned else None for asked in calls for row in asked.rows]
-        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=final)
+        scored = score(serving, [v.values for v in vectors], keys, self.keeper.counts, final=len(calls) == 1)
         ids = new_ids(len(rows))
         predictions = [self._prediction(i, serving, v, s) for i, v, s in zip(ids, vectors, scored, strict=True)]
         common: dict[str, Any] = {"at": wall_now().isoformat(), "prediction_time": moment.isoformat()}
@@ -311,8 +327,14 @@ class Predictor:
         return {"role": role, "release": release, "model_digest": model.model_digest if model else None}
 
     def _lookup(self, fields: Sequence[Mapping[str, Any]], moment: datetime) -> list[FeatureVector]:
-        try:
+        with self._looking_up():
             return self._online().lookup(fields, moment)
+
+    @contextmanager
+    def _looking_up(self) -> Iterator[None]:
+        """Whatever goes wrong with features is no fault of who asked."""
+        try:
+            yield
         except (DataRejectedError, ServiceUnavailableError):
             raise
         except AirworthyError as error:
@@ -357,14 +379,19 @@ class Predictor:
         warm_up(model, [v.values for v in vectors])
 
 
-def _of_columns(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """The model's columns of a given row.
+def _of_columns(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[FeatureVector]:
+    """The model's columns of given rows.
 
-    One that the row lacks is left out, and named by the encoder: another champion may read others than the row was checked for.
+    One that a row lacks is left out, and named by the encoder: another champion may read others than the row was checked for.
     """
-    if isinstance(row, dict) and row.keys() == columns.keys():
-        return row
-    return {name: row[name] for name in columns if name in row}
+    return [
+        FeatureVector(
+            row
+            if isinstance(row, dict) and row.keys() == columns.keys()
+            else {name: row[name] for name in columns if name in row}
+        )
+        for row in rows
+    ]
 
 
 def new_ids(count: int) -> list[str]:

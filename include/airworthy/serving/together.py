@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ GROUPS = 3  # one waits for a database while another one is computed
 MAX_WAITING = 20_000
 # With so many rows a group is begun, whatever else waits: the loop must not be busy with one for long.
 ENOUGH_ROWS = 64
+STOP_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 Work = TypeVar("Work")
@@ -65,8 +67,10 @@ class Together(Generic[Work, Answer]):
         self._waiting = 0
         self._turn: list[_Item[Work, Answer]] = []
         self._turn_rows = 0
-        self._slow: deque[_Item[Work, Answer]] = deque()
+        self._few: deque[_Item[Work, Answer]] = deque()
+        self._large: deque[_Item[Work, Answer]] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._large_under_way = 0
         self._computed: SimpleQueue[tuple[list[_Item[Work, Answer]], Sequence[Answer | Exception]] | None] = (
             SimpleQueue()
         )
@@ -76,10 +80,13 @@ class Together(Generic[Work, Answer]):
         """Start the thread that keeps answers."""
         self._keeper.start()
 
-    def stop(self) -> None:
-        """End it, once what was computed is answered. Nobody asks any more by then."""
+    async def stop(self) -> None:
+        """End it, once what is under way is answered. Nobody asks any more by then."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._under_way and time.monotonic() < deadline:
+            await asyncio.wait(self._under_way, timeout=STOP_SECONDS)
         self._computed.put(None)
-        self._keeper.join()
+        await asyncio.to_thread(self._keeper.join)
 
     async def ask(self, work: Work, rows: int, *, quick: bool = False) -> Answer:
         """The answer to one call.
@@ -112,20 +119,29 @@ class Together(Generic[Work, Answer]):
             loop.call_soon(self._end_of_turn, loop, len(self._turn))
             return
         turn, self._turn, self._turn_rows = self._turn, [], 0
-        self._slow += [item for item in turn if not item.quick]
+        for item in turn:
+            if not item.quick:
+                (self._few if item.rows <= ENOUGH_ROWS else self._large).append(item)
         self._begin_slow()
         if group := [item for item in turn if item.quick]:
             self._computed.put((group, self._answers(group)))
 
     def _begin_slow(self) -> None:
-        while self._slow and len(self._under_way) < GROUPS:
-            group = [self._slow.popleft()]
+        # Large calls leave one place to the others, who would wait for them long.
+        while self._large and self._large_under_way < GROUPS - 1 and len(self._under_way) < GROUPS:
+            self._large_under_way += 1
+            self._begin([self._large.popleft()], self._large_done)
+        while self._few and len(self._under_way) < GROUPS:
+            group = [self._few.popleft()]
             rows = group[0].rows
-            while self._slow and (rows := rows + self._slow[0].rows) <= ENOUGH_ROWS:
-                group.append(self._slow.popleft())
-            task = asyncio.create_task(self._answer_slow(group))
-            self._under_way.add(task)
-            task.add_done_callback(self._slow_done)
+            while self._few and (rows := rows + self._few[0].rows) <= ENOUGH_ROWS:
+                group.append(self._few.popleft())
+            self._begin(group, self._slow_done)
+
+    def _begin(self, group: list[_Item[Work, Answer]], done: Callable[[asyncio.Task[None]], None]) -> None:
+        task = asyncio.create_task(self._answer_slow(group))
+        self._under_way.add(task)
+        task.add_done_callback(done)
 
     async def _answer_slow(self, group: list[_Item[Work, Answer]]) -> None:
         answers: Sequence[Answer | Exception]
@@ -134,6 +150,10 @@ class Together(Generic[Work, Answer]):
         except Exception as error:
             answers = _failed(group, error)
         self._computed.put((group, answers))
+
+    def _large_done(self, task: asyncio.Task[None]) -> None:
+        self._large_under_way -= 1
+        self._slow_done(task)
 
     def _slow_done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

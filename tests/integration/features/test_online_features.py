@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -244,6 +245,27 @@ def test_threads_get_the_answers_to_their_own_questions(plant: Plant) -> None:
         found = list(pool.map(lambda n: online.lookup([requests[n % 12]], moment)[0], range(400)))
 
     assert found == [expected[n % 12] for n in range(400)]
+
+
+@pytest.mark.parametrize("patience", [None, 10.0])
+def test_an_event_loop_gets_what_a_thread_gets(plant: Plant, patience: float | None) -> None:
+    from airworthy.features import OnlineFeatures
+
+    moment = a_week(plant)
+    online = OnlineFeatures(plant.use_case, patience)
+    # Entities that come again, that nobody knows, and a request whose key is null, in one group.
+    requests = [a_request(site=site, sensor_id=n % 12) for n, site in enumerate([*world.SITES, "nowhere"] * 9)]
+    requests[7] = {**requests[7], "site": None}
+
+    async def ask() -> list[Any]:
+        return [*await online.alookup(requests[:3], moment), *await online.alookup(requests[3:], moment)]
+
+    found = asyncio.run(ask())
+
+    assert found == [online.lookup([request], moment)[0] for request in requests] == online.lookup(requests, moment)
+    assert {READING in vector.missing for vector in found} == {True, False}
+    with pytest.raises(ConfigurationError, match="request field"):
+        asyncio.run(online.alookup([a_request(load="much")], moment))
 
 
 def test_a_field_of_the_wrong_type_is_named(plant: Plant) -> None:

@@ -9,8 +9,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import make_url
 
 from airworthy.config import UseCase, get_settings
 from ports import free_port
@@ -82,9 +87,9 @@ class Between:
 
 
 @contextmanager
-def between() -> Iterator[tuple[Between, str]]:
+def between(server: str = "") -> Iterator[tuple[Between, str]]:
     with tempfile.TemporaryDirectory(prefix="aw", dir="/tmp") as folder:  # a socket's path is short
-        made = Between(Path(get_settings().online_host), Path(folder))
+        made = Between(Path(server or get_settings().online_host), Path(folder))
         made.come()
         try:
             yield made, folder
@@ -170,3 +175,39 @@ def test_a_view_that_declares_nothing_refuses_without_its_online_store(orders: U
             assert time.monotonic() < deadline, "it never asks the online store again"
             time.sleep(0.1)
     assert {r["features_from"] for r in logged(orders).values()} == {"lookup"}
+
+
+def test_a_ledger_that_hangs_keeps_nobody_waiting_for_the_replay_clock(orders: UseCase, tmp_path: Path) -> None:
+    champion = promote(orders, release(orders, seed=1))
+    dsn = make_url(get_settings().ledger_dsn)
+    with between(str(dsn.query["host"])) as (ledger, host):
+        behind = dsn.update_query_dict({"host": host}).render_as_string(hide_password=False)
+        with service(free_port(), tmp_path, AIRWORTHY_LEDGER_DSN=behind, AIRWORTHY_ONLINE_TIMEOUT=str(PATIENCE)) as api:
+            api.wait_generation(orders, champion.generation, 60)
+            recovers(api)
+            columns = list(api.get("/model").json()["columns"])
+            given = {"dataframe_split": {"columns": columns, "data": [[None] * len(columns)]}}
+            # When the ledger takes everything and answers nothing,
+            ledger.forwards.clear()
+            time.sleep(1.5)  # what was seen of the clock is too old by now, for given rows too
+            with ThreadPoolExecutor(2) as pool:
+                asked = [pool.submit(timed, api, *call) for call in (("/invocations", given), ("/predict", ORDER))]
+                time.sleep(0.3)
+                # then the event loop goes on,
+                assert httpx.get(f"{api.url}/health", timeout=PATIENCE / 2).status_code == 200
+                # those who need the moment wait for as long as is allowed, and those after them do not wait at all.
+                assert max(one.result() for one in asked) < PATIENCE + 3
+            times = [timed(api, *call) for call in (("/invocations", given), ("/predict", ORDER)) for _ in range(10)]
+            assert sorted(times)[10] < PATIENCE / 2
+            # And it ends when it is told to.
+            api.process.terminate()
+            api.process.wait(13)
+        ledger.forwards.set()
+
+
+def timed(api: Service, path: str, body: Any) -> float:
+    """Seconds until it was answered."""
+    started = time.monotonic()
+    answer = api.post(path, body)
+    assert answer.status_code == 200, answer.text
+    return time.monotonic() - started

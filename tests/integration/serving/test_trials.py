@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,8 @@ from airworthy.ledger.tallies import Tally, tallies
 from airworthy.monitoring import collect
 from airworthy.monitoring.collect import log_table, predictions, table_schemas
 from airworthy.records import Release
-from airworthy.serving.champion import UNREAD
+from airworthy.serving import game_day
+from airworthy.serving.champion import REPORT_SECONDS, UNREAD
 from ports import free_port
 
 from .test_prediction_api import logged
@@ -124,6 +126,29 @@ def check_log(case: UseCase, first: Release, second: Release) -> None:
     assert set(tables.read(log_table(case), day, day)["role"].to_pylist()) == {"champion", "challenger", "shadow"}
     assert set(predictions(case, day, day)["role"].to_pylist()) == {"champion", "challenger"}
     assert predictions(case, day, day).num_rows == sum(r["role"] != "shadow" for r in log)
+
+
+def test_what_the_champion_fails_is_counted_once_however_it_was_asked(orders: UseCase, tmp_path: Path) -> None:
+    first = release(orders, seed=1, version=1)
+    promote(orders, first)
+    with service(free_port(), tmp_path) as api:
+        api.wait_generation(orders, 1, 60)
+        assert api.post("/predict", ORDER).status_code == 200
+        broken = release(orders, seed=2, version=2)
+        game_day.plan(broken.digest, "nan")
+        try:
+            generation = promote(orders, broken, expected=first.digest).generation
+            api.wait_generation(orders, generation)
+        finally:
+            game_day.end()
+        batch = {"requests": [{**ORDER, "order_id": f"o-{n}"} for n in range(100)]}
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda n: api.post("/predict", batch if n == 20 else ORDER).status_code, range(40)))
+        assert set(found) == {503}
+        wait(lambda: tallies(orders.name, generation).get("champion", Tally()).requests >= 139)
+        time.sleep(2 * REPORT_SECONDS)
+        tally = tallies(orders.name, generation)["champion"]
+        assert (tally.requests, tally.errors) == (139, 139)
 
 
 def test_a_challenger_that_cannot_be_loaded_costs_nobody_an_answer(orders: UseCase, tmp_path: Path) -> None:

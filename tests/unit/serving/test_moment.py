@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from datetime import UTC, datetime
@@ -9,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from airworthy.config import get_settings
 from airworthy.ledger.clock import Clock
 from airworthy.serving.champion import ChampionKeeper
 
@@ -48,3 +51,65 @@ def test_who_needs_the_moment_while_another_asks_for_it_does_not_get_an_old_one(
         thread.join()
     # then both have the present one.
     assert found == [NOW, NOW]
+
+
+def test_an_answer_that_comes_late_does_not_take_the_moment_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a thread whose answer is on its way for long,
+    asked, answer = threading.Event(), threading.Event()
+    slow = threading.Thread(target=lambda: keeper.moment())
+
+    def now(_: object) -> datetime:
+        if asked.is_set():
+            return NOW
+        asked.set()
+        assert answer.wait(10)
+        return DAYS_AGO
+
+    monkeypatch.setenv("AIRWORTHY_CLOCK", "replay")
+    monkeypatch.setattr(Clock, "now", now)
+    use_case: Any = SimpleNamespace(name="x")
+    nothing: Any = None
+    keeper = ChampionKeeper(use_case, nothing, nothing, nothing)
+    slow.start()
+    assert asked.wait(10)
+    # when another one asks later and is answered before,
+    assert keeper.moment() == NOW
+    answer.set()
+    slow.join()
+    # then the newer moment stays.
+    assert keeper.moment(10.0) == NOW
+
+
+def test_an_answer_that_does_not_come_leaves_what_was_seen_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a ledger that answered once, and then hangs,
+    answers, hangs = iter([NOW]), threading.Event()
+
+    def now(_: object) -> datetime:
+        if told := next(answers, None):
+            return told
+        hangs.wait(20)
+        raise OperationalError("SELECT", {}, OSError("gone"))
+
+    monkeypatch.setenv("AIRWORTHY_CLOCK", "replay")
+    monkeypatch.setenv("AIRWORTHY_ONLINE_TIMEOUT", "0.2")
+    get_settings.cache_clear()
+    monkeypatch.setattr(Clock, "now", now)
+    use_case: Any = SimpleNamespace(name="x")
+    nothing: Any = None
+    keeper = ChampionKeeper(use_case, nothing, nothing, nothing)
+    assert keeper.moment() == NOW
+
+    async def ask() -> float:
+        started = time.monotonic()
+        assert await asyncio.gather(*(keeper.amoment() for _ in range(20))) == [NOW] * 20
+        return time.monotonic() - started
+
+    # then whoever asks waits for as long as the settings say, and from then on for nothing.
+    try:
+        assert asyncio.run(ask()) < 2
+        started = time.monotonic()
+        assert (keeper.moment(), asyncio.run(ask()) < 0.1) == (NOW, True)
+        assert time.monotonic() - started < 0.2
+    finally:
+        hangs.set()
+        get_settings.cache_clear()

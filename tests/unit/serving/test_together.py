@@ -48,7 +48,7 @@ def test_what_waits_is_answered_together_and_each_gets_its_own() -> None:
         try:
             return await asyncio.gather(*waiting, return_exceptions=True)
         finally:
-            await asyncio.to_thread(together.stop)
+            await together.stop()
 
     found = asyncio.run(ask())
     count = 4 * (GROUPS + 2)
@@ -74,10 +74,47 @@ def test_a_group_has_enough_rows_or_one_large_call() -> None:
             asked = (together.ask(n, rows) for n, rows in enumerate([large, ENOUGH_ROWS, half, half, 1, large, 1, 1]))
             return await asyncio.gather(*asked)
         finally:
-            await asyncio.to_thread(together.stop)
+            await together.stop()
 
     assert asyncio.run(ask()) == list(range(8))
-    assert groups == [[0], [1], [2, 3], [4], [5], [6, 7]]
+    assert groups == [[0], [5], [1], [2, 3], [4, 6, 7]]
+
+
+def test_large_calls_leave_a_place_to_the_others() -> None:
+    async def ask() -> None:
+        go, large = asyncio.Event(), list[int]()
+
+        async def slow(group: Sequence[int]) -> list[int | Exception]:
+            if group[0] >= 100:
+                large.extend(group)
+                await go.wait()
+            return list(group)
+
+        together = together_of(slow)
+        waiting = [asyncio.ensure_future(together.ask(100 + n, ENOUGH_ROWS + 1)) for n in range(GROUPS + 2)]
+        for n in range(5):
+            assert await asyncio.wait_for(together.ask(n, 1), 5) == n
+        assert large == [100 + n for n in range(GROUPS - 1)]
+        go.set()
+        assert await asyncio.gather(*waiting) == [100 + n for n in range(GROUPS + 2)]
+        await together.stop()
+
+    asyncio.run(ask())
+
+
+def test_what_is_under_way_when_it_stops_is_answered() -> None:
+    async def ask() -> None:
+        async def slow(group: Sequence[int]) -> list[int | Exception]:
+            await asyncio.sleep(0.1)
+            return list(group)
+
+        together = together_of(slow)
+        waiting = [asyncio.ensure_future(together.ask(n, ENOUGH_ROWS)) for n in range(GROUPS + 1)]
+        await asyncio.sleep(0.01)
+        await together.stop()
+        assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == list(range(GROUPS + 1))
+
+    asyncio.run(ask())
 
 
 def test_a_group_that_fails_as_a_whole_gives_its_error_to_each_and_the_next_one_is_answered() -> None:
@@ -93,7 +130,7 @@ def test_a_group_that_fails_as_a_whole_gives_its_error_to_each_and_the_next_one_
             found = await asyncio.gather(together.ask(1, 1), together.ask(2, 1), return_exceptions=True)
             assert list(map(str, found)) == ["gone", "gone"]
         assert await together.ask(3, 1) == 3
-        await asyncio.to_thread(together.stop)
+        await together.stop()
 
     asyncio.run(ask())
 
@@ -114,7 +151,7 @@ def test_too_many_waiting_rows_are_refused_at_once_and_room_comes_back() -> None
         go.set()
         assert await waiting == 1
         assert await together.ask(2, 101) == 2
-        await asyncio.to_thread(together.stop)
+        await together.stop()
 
     asyncio.run(ask())
 
@@ -144,7 +181,7 @@ def test_quick_calls_of_one_turn_are_computed_on_the_loop_and_given_when_they_ar
     together: Together[int, int] = Together(compute, never, keep)
     together.start()
     found = asyncio.run(ask())
-    together.stop()
+    asyncio.run(together.stop())
     assert groups == [[0, 1, 2, 3, 4]]
     assert threads == {"MainThread", "answers-kept"}
     assert [type(n).__name__ for n in found] == ["int", "int", "ValueError", "ServiceUnavailableError", "int"]
@@ -178,7 +215,7 @@ def test_quick_calls_gather_as_long_as_more_come_but_not_without_end() -> None:
     asyncio.run(ask(rows=ENOUGH_ROWS // 4, count=20))
     assert max(map(len, groups)) <= 6
     assert [n for group in groups for n in group] == list(range(20))
-    together.stop()
+    asyncio.run(together.stop())
 
 
 def test_an_answer_that_cannot_be_kept_is_not_given() -> None:
@@ -196,4 +233,4 @@ def test_an_answer_that_cannot_be_kept_is_not_given() -> None:
     together.start()
     asyncio.run(ask(quick=True))
     asyncio.run(ask(quick=False))
-    together.stop()
+    asyncio.run(together.stop())
