@@ -64,6 +64,7 @@ class ChampionKeeper:
         self._looked = 0.0
         self._stage = stage
         self._refused: tuple[promotions.Traffic, float] | None = None
+        self._wall = get_settings().clock == "wall"
         self._clock = Clock(use_case)
         self._asks = BoundedReads(f"the clock of {use_case.name}", get_settings().online_timeout, self._clock.now)
         self._moment_lock = threading.Lock()
@@ -117,7 +118,7 @@ class ChampionKeeper:
 
     def seen(self, max_age_s: float) -> datetime | None:
         """Data time now, UTC, if nobody need be asked for it."""
-        if get_settings().clock == "wall":
+        if self._wall:
             return wall_now()
         if self._moment is None or time.monotonic() - self._moment[1] > max_age_s:
             return None
