@@ -109,9 +109,10 @@ class Metrics:
             self._add(self._predictions, use_case, "true" if answer.decision else "false")
             if answer.degraded:
                 self._add(self._degraded, use_case)
-            for reason, views in (("missing", answer.missing), ("stale", answer.stale)):
-                for view in views:
-                    self._add(self._gaps, use_case, view, reason)
+            for view in answer.missing:
+                self._add(self._gaps, use_case, view, "missing")
+            for view in answer.stale:
+                self._add(self._gaps, use_case, view, "stale")
 
     def write(self) -> None:
         """Write what was counted since to this worker's file."""

@@ -205,10 +205,12 @@ def provenance(settings: Settings, predictions: Sequence[Prediction]) -> Headers
     One prediction has a link to its page; several have the template of it (RFC 9652).
     """
     why = f"{settings.reports_url}/why"
-    versions = ", ".join(dict.fromkeys(one.version for one in predictions))
-    link = (b"link-template", f'"{why}/{{prediction_id}}"; rel="describedby"'.encode("latin-1"))
     if len(predictions) == 1:
-        link = (b"link", f'<{why}/{predictions[0].prediction_id}>; rel="describedby"'.encode("latin-1"))
+        (one,) = predictions
+        versions, link = one.version, (b"link", f'<{why}/{one.prediction_id}>; rel="describedby"'.encode("latin-1"))
+    else:
+        versions = ", ".join(dict.fromkeys(one.version for one in predictions))
+        link = (b"link-template", f'"{why}/{{prediction_id}}"; rel="describedby"'.encode("latin-1"))
     return [(b"x-airworthy-version", versions.encode("latin-1")), link]
 
 
