@@ -93,6 +93,7 @@ def measure(folder: Path, seconds: float, rounds: int, *, bentoml: bool) -> dict
         bento(folder, ports[4]) if bentoml else nullcontext(),
     ):  # fmt: skip
         same_answers(*(bodies[name] for name in ("ours", "mlflow", "bentoml") if name in bodies))
+        os.sync()  # what was written so far must not compete with the log for the disk
         found: dict[str, list[dict[str, float]]] = {name: [] for name in bodies}
         for number in range(rounds + 1):
             for name, (port, path, each) in bodies.items():
