@@ -2,18 +2,13 @@
 
 The store as Feast ships it overwrites a newer value with an older one when a late or parallel writer brings it, and
 it keeps a connection that the server has closed. Here the database itself compares the times of every row that is
-written, and every connection is looked at before it is used, or asked when it was idle.
+written, and connections come from a pool that replaces dead ones.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import select
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, NoReturn, Self, TypeAlias
@@ -23,17 +18,14 @@ from feast import FeatureView, RepoConfig
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
 from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore, PostgreSQLOnlineStoreConfig
-from feast.infra.utils.postgres.connection_utils import _get_conn_kwargs, _get_conninfo
 from feast.infra.utils.postgres.postgres_config import ConnectionType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from psycopg import Connection, sql
-from psycopg.errors import DiskFull, IdleInTransactionSessionTimeout
-from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import PositiveFloat, PositiveInt, StrictStr, model_validator
 
-from airworthy.config import get_settings
-from airworthy.errors import ConfigurationError, ServiceUnavailableError
+from airworthy.errors import ConfigurationError
+from airworthy.features.online_pool import GuardedPool
 
 OnlineRow: TypeAlias = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """An entity, its features, their event time, and when they became known. A time without a zone is UTC."""
@@ -44,7 +36,6 @@ Found: TypeAlias = tuple[datetime, Mapping[str, FeatureValue]]
 """What is online of an entity: when its values hold from (UTC), and the values by feature."""
 
 REMEMBERED = 10_000  # entities of a view, and values of entities, whose form is not made again for every request
-FRESH_SECONDS = 1.0  # so long after its use a connection is only looked at
 
 _FIELDS = {"string": "string_val", "int64": "int64_val", "float64": "double_val", "boolean": "bool_val"}
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -67,12 +58,6 @@ _SELECT = """
     SELECT {number}::int, entity_key, array_agg(feature_name), array_agg(value), max(event_ts)
     FROM {table} WHERE entity_key = ANY(%b) GROUP BY entity_key
 """
-
-
-class _Used(Connection[Any]):
-    """A connection that knows when its server was last heard."""
-
-    used_at = float("-inf")  # monotonic
 
 
 class GuardedPostgresOnlineStoreConfig(PostgreSQLOnlineStoreConfig):
@@ -116,8 +101,7 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
     """
 
     def __init__(self) -> None:
-        self._pool: ConnectionPool[_Used] | None = None
-        self._pool_pid = 0
+        self._connections = GuardedPool()
 
     def online_write_batch(
         self,
@@ -198,123 +182,24 @@ class GuardedPostgresOnlineStore(PostgreSQLOnlineStore):
 
     def close_pool(self) -> None:
         """Close this process's connections. The next call opens new ones."""
-        with _pool_lock:
-            pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
-            pool.close()
+        self._connections.close()
 
     async def close(self) -> None:
         """Close this process's connections (Feast calls this when a server stops)."""
         self.close_pool()
 
-    @contextmanager
-    def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> Iterator[_Used]:
-        """A connection that was looked at, or asked. Leaving the block commits, an error rolls back; then it is the pool's again."""
-        pool = self._get_pool(config.online_store)
-        try:
-            with pool.connection() as connection:
-                connection.set_autocommit(autocommit)
-                yield connection
-                connection.used_at = time.monotonic()
-        except PoolTimeout as error:
-            raise ServiceUnavailableError(
-                f"the online store at {config.online_store.host} gave no connection: {error}",
-                next_step="see that PostgreSQL runs; if it does, raise max_conn or pool_timeout_seconds",
-            ) from error
-        except (DiskFull, IdleInTransactionSessionTimeout) as error:
-            full = isinstance(error, DiskFull)
-            raise ServiceUnavailableError(
-                f"the online store at {config.online_store.host} "
-                + (
-                    f"is full: {error}"
-                    if full
-                    else "ended the write of this process, which was stopped in the middle of it"
-                ),
-                next_step="free space on its disk and run it again" if full else "nothing: the next run publishes it",
-            ) from error
+    def _get_conn(self, config: RepoConfig, autocommit: bool = False) -> AbstractContextManager[Connection[Any]]:
+        """A connection that works. Leaving the block commits, an error rolls back; then it is the pool's again."""
+        return self._connections.connection(config.online_store, autocommit=autocommit)
 
     def _get_conn_async(self, config: RepoConfig, autocommit: bool = False) -> AbstractAsyncContextManager[Any]:
         self._refuse_async()
-
-    def _get_pool(self, config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[_Used]:
-        pool = self._pool
-        if pool is not None and self._pool_pid == os.getpid():
-            return pool
-        with _pool_lock:
-            if self._pool is None or self._pool_pid != os.getpid():
-                if self._pool is not None:
-                    # The parent still talks over these sockets: they must be neither used nor closed here.
-                    _inherited.append(self._pool)
-                self._pool, self._pool_pid = _open_pool(config), os.getpid()
-            return self._pool
 
     @staticmethod
     def _refuse_async() -> NoReturn:
         raise ConfigurationError(
             "the guarded online store has no asynchronous calls", next_step="call the synchronous ones in a thread"
         )
-
-
-_pool_lock = threading.Lock()
-_inherited: list[ConnectionPool[_Used]] = []  # pools of the parent process, kept from being finalised here
-
-
-def _renew_lock() -> None:
-    """A thread that held the lock at the fork does not exist in the child and would never let go of it."""
-    global _pool_lock
-    _pool_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
-def _open_pool(config: GuardedPostgresOnlineStoreConfig) -> ConnectionPool[_Used]:
-    def check(connection: _Used) -> None:
-        # Asking the server each time takes as long as a read. From one that went in good order there is something to read, if only
-        # the end; one that vanished says nothing, so that a connection that was idle is asked.
-        idle_s = time.monotonic() - connection.used_at
-        if idle_s < FRESH_SECONDS and not _has_input(connection.fileno()):
-            return
-        try:
-            ConnectionPool.check_connection(connection)
-        except Exception:
-            # After a restart of the server every idle connection is dead. The pool would find out one by one, with
-            # a longer pause after each; so all are replaced now.
-            pool.check()
-            raise
-
-    given = _get_conn_kwargs(config)
-    lease = f"-c idle_in_transaction_session_timeout={get_settings().lease_seconds * 1000}"
-    options = {
-        **given,
-        # A writer that is stopped in the middle must not keep its row locks from the others for ever.
-        "options": f"{given.get('options') or ''} {lease}",
-        "connect_timeout": max(2, math.ceil(config.pool_timeout_seconds)),
-        "keepalives_idle": config.keepalives_idle,
-        # What was sent to a machine that is gone is given up, and whoever waits for the answer goes on.
-        "tcp_user_timeout": math.ceil(config.pool_timeout_seconds * 1000),
-    }
-    pool = ConnectionPool(
-        _get_conninfo(config),
-        connection_class=_Used,
-        kwargs={name: value for name, value in options.items() if value is not None},
-        min_size=config.min_conn,
-        max_size=max(config.min_conn, config.max_conn),
-        check=check,
-        timeout=config.pool_timeout_seconds,
-        # After this the pool stops its growing pauses between attempts; the next call starts afresh.
-        reconnect_timeout=config.pool_timeout_seconds,
-        name="airworthy-online-features",
-        open=False,
-    )
-    pool.open()
-    return pool
-
-
-def _has_input(descriptor: int) -> bool:
-    socket = select.poll()
-    socket.register(descriptor, select.POLLIN)
-    return bool(socket.poll(0))
 
 
 def entity_bytes(names: tuple[str, ...], kinds: tuple[str, ...], values: tuple[Any, ...], version: int) -> bytes:

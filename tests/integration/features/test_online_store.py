@@ -282,13 +282,13 @@ def test_reads_and_writes_work_right_after_all_connections_were_killed(store: Fe
 def test_an_idle_connection_is_asked_also_when_its_server_vanished_without_a_word(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airworthy.features import online_store
+    from airworthy.features import online_pool
 
     write(store, row(1, 1.0, at(1)))
     # Given a machine that lost its power: nothing comes from it, not even the end of the connection.
-    monkeypatch.setattr(online_store, "_has_input", lambda _: False)
+    monkeypatch.setattr(online_pool, "_has_input", lambda _: False)
     kill_connections(store)
-    time.sleep(online_store.FRESH_SECONDS)
+    time.sleep(online_pool.FRESH_SECONDS)
     # When somebody writes and reads later, then it is by new connections.
     write(store, row(1, 2.0, at(2)))
     assert read(store, 1) == [2.0]
@@ -326,21 +326,21 @@ def test_eight_threads_read_the_right_values(store: FeatureStore) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(reader, range(8))) == [50] * 8
-    assert len(online(store)._pool._pool) <= 4
+    assert len(online(store)._connections._pool._pool) <= 4
 
 
 def test_a_forked_process_opens_its_own_connections(store: FeatureStore) -> None:
     """Given a pool in use (and its lock held) in the parent, a child reads over its own, and the parent goes on."""
-    from airworthy.features import online_store
+    from airworthy.features import online_pool
 
     def backend() -> int:
         with online(store)._get_conn(store.config, autocommit=True) as connection:
             return connection.info.backend_pid
 
     write(store, row(1, 1.0, at(1)))
-    online(store)._pool.wait()
-    ours = {connection.info.backend_pid for connection in online(store)._pool._pool}
-    with online_store._pool_lock:
+    online(store)._connections._pool.wait()
+    ours = {connection.info.backend_pid for connection in online(store)._connections._pool._pool}
+    with online_pool._pool_lock:
         child = os.fork()
         if child == 0:
             result = 1
