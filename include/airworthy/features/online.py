@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from feast import FeatureView
@@ -24,8 +24,7 @@ from airworthy.intervals import utc
 from airworthy.lake.duck import connect
 
 
-@dataclass(frozen=True)
-class FeatureVector:
+class FeatureVector(NamedTuple):
     """The model's inputs for one request.
 
     Attributes:

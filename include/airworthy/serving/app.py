@@ -57,7 +57,7 @@ def create_app() -> ShortWay:
         # What is loaded stays: the collector need not look at it again and again, nor run for every few requests.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000)
+        gc.set_threshold(50_000)
         try:
             yield
         finally:

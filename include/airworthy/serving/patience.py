@@ -27,6 +27,7 @@ class _OneWrite:
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
+        self.is_closing = transport.is_closing  # asked for each answer
         self._parts: list[bytes] = []
         self._size = 0
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,8 +43,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One call: requests whose features are looked up, or rows of the model's inputs as they are given.
 
     Attributes:
@@ -63,8 +61,7 @@ class Asked:
     moment: datetime | None = None
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """What one call gets, and what is kept of it before it gets it: a record for each row, and its frame in the log."""
 
     predictions: list[Prediction]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from airworthy.errors import DataRejectedError, ServiceUnavailableError
 from airworthy.ledger.tallies import BUCKETS_MS, Role, Tally, bucket
@@ -138,8 +138,7 @@ class Counts:
                 self._told.pop(old, None)
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """One answer of a model: the probability, and which model in which role gave it."""
 
     probability: float

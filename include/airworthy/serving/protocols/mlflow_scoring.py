@@ -27,6 +27,9 @@ from airworthy.serving.protocols.rows import RowAnswers, parse_json, refuse
 
 Rows = list[dict[str, Any]]
 
+_NEEDED = frozenset({"columns", "data"})
+_KNOWN = _NEEDED | {"index"}
+
 
 @dataclass(kw_only=True, slots=True)
 class Probabilities:
@@ -104,18 +107,19 @@ def _rows(kind: str, body: bytes, predictor: Predictor) -> Rows:
     if kind != "application/json":
         refuse(("content-type", f"{kind[:60] or 'none'}; send application/json or text/csv"))
     content = parse_json(body, nan_is_missing=True)  # MLflow's own client writes a missing number so
-    given = [name for name in _READ if name in content]
+    given = [name for name in content if name in _READ]
     if len(given) != 1:
         refuse(("body", f"give exactly one of {', '.join(_READ)}"))
-    if unknown := sorted(content.keys() - {given[0], "params"}):
-        refuse(*((name[:60], "unknown") for name in unknown[:10]))
-    if content.get("params"):
-        refuse(("params", "this model takes none"))
+    if len(content) > 1:
+        if unknown := sorted(content.keys() - {given[0], "params"}):
+            refuse(*((name[:60], "unknown") for name in unknown[:10]))
+        if content.get("params"):
+            refuse(("params", "this model takes none"))
     return _READ[given[0]](given[0], content[given[0]])
 
 
 def _split(name: str, value: Any) -> Rows:
-    if not isinstance(value, dict) or not {"columns", "data"} <= value.keys() <= {"columns", "data", "index"}:
+    if not isinstance(value, dict) or not _NEEDED <= value.keys() <= _KNOWN:
         refuse((name, "give columns and data"))
     columns, data = value["columns"], value["data"]
     if not _is_names(columns) or not isinstance(data, list):

@@ -7,7 +7,7 @@ columns are the model's inputs is scored as it is given. Anything else is refuse
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -35,7 +35,7 @@ class RowAnswers:
         self._fields = frozenset(prediction.request)
         self._needed = self._fields - set(prediction.optional)
 
-    def looked_up(self, names: frozenset[str]) -> bool:
+    def looked_up(self, names: Set[str]) -> bool:
         """Whether rows with these columns are requests, whose features are looked up."""
         return self._needed <= names <= self._fields
 
@@ -52,7 +52,7 @@ class RowAnswers:
         """
         if not 1 <= len(rows) <= MAX_BATCH:
             refuse(("body", f"{len(rows)} rows; send 1 to {MAX_BATCH}"))
-        names = frozenset(rows[0])
+        names = rows[0].keys()
         for number, row in enumerate(rows[1:], 1):
             if row.keys() != names:
                 refuse((f"row {number}", f"other columns than row 0: {_listed(row.keys() ^ names)}"))
